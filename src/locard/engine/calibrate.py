@@ -1,0 +1,162 @@
+"""Calibration: what a score is worth, learnt from models whose making is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from locard.engine.extract import accuracy_on
+from locard.engine.respond import Battery
+from locard.errors import CalibrationError
+from locard.evidence.preflight import doubles
+from locard.fingerprint import Fingerprint
+from locard.models import Model, adapters, load
+from locard.models.session import Progress
+from locard.records import Calibration, Lineage, Reference
+
+Models = Iterable[Any] | Mapping[str, Iterable[Any]]
+
+
+def calibrate(
+    fingerprint: Fingerprint,
+    *,
+    references: Models,
+    derived: Models = (),
+    trust: bool = False,
+    progress: Progress | None = None,
+) -> Fingerprint:
+    """Give a fingerprint its null, and its power where derived models are at hand.
+
+    Args:
+        fingerprint: what to calibrate; an earlier calibration is replaced.
+        references: models made independently of the victim, or a mapping from stratum to models ("disjoint",
+            "same-data", "same-architecture", "foreign-theft"). Without a stratum it follows from the lineage in a model
+            folder; where that is silent it is "unstated". Folders of models stand for all models in them.
+        derived: models known to be derived from the victim, or a mapping from kind of theft to models.
+        trust: allow model files whose reading can run code.
+        progress: called with (models done, models in all).
+
+    Returns:
+        The same fingerprint with a calibration.
+
+    Raises:
+        CalibrationError: no reference, the same model twice, the victim itself, or a derived model among the references.
+    """
+    return calibrate_all([fingerprint], references=references, derived=derived, trust=trust, progress=progress)[0]
+
+
+def calibrate_all(
+    fingerprints: Sequence[Fingerprint],
+    *,
+    references: Models,
+    derived: Models = (),
+    trust: bool = False,
+    progress: Progress | None = None,
+) -> list[Fingerprint]:
+    """Calibrate several fingerprints of one victim against the same models, each model loaded and asked once."""
+    if not fingerprints:
+        return []
+    nulls, thefts = list(_listed(references)), list(_listed(derived))
+    if not nulls:
+        raise CalibrationError("calibration needs at least one reference model made independently of the victim")
+    rows: list[list[_Row]] = []
+    for done, (kind, source) in enumerate(nulls + thefts, start=1):
+        rows.append(_score(fingerprints, source, kind, innocent=done <= len(nulls), trust=trust))
+        if progress is not None:
+            progress(done, len(nulls) + len(thefts))
+    twice = doubles([row[0].reference.digest for row in rows])
+    if twice:
+        names = [row[0].reference.name for row in rows if row[0].reference.digest == twice[0]]
+        raise CalibrationError(f"the same model is given {len(names)} times ({', '.join(names)}); each counts once")
+    calibrated = []
+    for index, fingerprint in enumerate(fingerprints):
+        own = [row[index] for row in rows]
+        agreements = [row.agreement for row in own[: len(nulls)]]
+        mean = None
+        if all(agreement is not None for agreement in agreements):
+            mean = tuple(float(share) for share in np.mean(np.stack(agreements), axis=0))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        calibrated.append(fingerprint.with_calibration(Calibration(
+            references=tuple(row.reference for row in own[: len(nulls)]),
+            derived=tuple(row.reference for row in own[len(nulls) :]),
+            agreement=mean,
+        )))  # fmt: skip
+    return calibrated
+
+
+def stratum(victim: Fingerprint, model: Lineage) -> str:
+    """The stratum that a reference's lineage puts it in, relative to the victim's."""
+    if model.parent is not None or model.derived_by is not None:
+        return "foreign-theft"
+    if None in (victim.lineage.data, model.data):
+        return "unstated"
+    if victim.lineage.data != model.data:
+        return "disjoint"
+    alike = victim.lineage.architecture is not None and victim.lineage.architecture == model.architecture
+    return "same-architecture" if alike else "same-data"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    reference: Reference
+    agreement: np.ndarray | None
+
+
+def _score(
+    fingerprints: Sequence[Fingerprint], source: Any, kind: str | None, *, innocent: bool, trust: bool
+) -> list[_Row]:
+    model = load(source, like=fingerprints[0].domain, trust=trust)
+    if innocent and model.digest == fingerprints[0].model:
+        raise CalibrationError(f"{model.source} is the victim itself; references must be made without it")
+    if innocent and model.lineage.parent == fingerprints[0].model:
+        raise CalibrationError(
+            f"{model.source} is derived from the victim ({model.lineage.derived_by}); give it as --derived"
+        )
+    if kind is None:
+        kind = stratum(fingerprints[0], model.lineage) if innocent else model.lineage.derived_by or "unstated"
+    battery = Battery(fingerprints, model)
+    rows = []
+    for fingerprint, scheme, (record, _) in zip(fingerprints, battery.schemes, battery.records(), strict=True):
+        rows.append(_Row(
+            reference=Reference(
+                name=_name(model),
+                digest=model.digest,
+                stratum=kind,
+                score=scheme.similarity(fingerprint, record),
+                accuracy=accuracy_on(model, fingerprint.check),
+            ),
+            agreement=scheme.agreement(fingerprint, record),
+        ))  # fmt: skip
+    return rows
+
+
+def _listed(models: Models) -> Iterable[tuple[str | None, Any]]:
+    groups = models.items() if isinstance(models, Mapping) else [(None, models)]
+    for kind, sources in groups:
+        if isinstance(sources, str) or hasattr(sources, "__fspath__"):
+            sources = [sources]
+        for source in sources:
+            for found in _found(source):
+                yield kind, found
+
+
+def _found(source: Any) -> list[Any]:
+    """A folder that is no model stands for the models in it, in the order of their names."""
+    if not (isinstance(source, str) or hasattr(source, "__fspath__")):
+        return [source]
+    path = Path(source)
+    if not path.is_dir() or any(adapters.get(name).recognises(source) for name in adapters.names()):
+        return [source]
+    inside = sorted(str(child) for child in path.iterdir())
+    models = [child for child in inside if any(adapters.get(name).recognises(child) for name in adapters.names())]
+    if not models:
+        raise CalibrationError(f"no model in the folder {str(path)!r}")
+    return models
+
+
+def _name(model: Model) -> str:
+    # The last part only: a fingerprint must not carry the paths of its maker's machine.
+    return Path(model.source).name or model.source

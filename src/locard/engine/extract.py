@@ -1,0 +1,121 @@
+"""fp = extract(model): what the owner keeps."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from locard.data import read
+from locard.errors import AccessError, ParameterError, check_number
+from locard.fingerprint import Fingerprint
+from locard.models import Model, Session, load, view
+from locard.models.session import Progress
+from locard.queries import Population
+from locard.records import Access, Data, Domain
+from locard.schemes import build
+from locard.seeds import generator
+
+CHECK_ROWS = 200
+CHECK_BYTES = 2 << 20
+
+
+def extract(
+    model: Any,
+    *,
+    scheme: str = "akh",
+    data: Data | str | os.PathLike[str],
+    queries: int | None = None,
+    seed: int = 0,
+    params: dict[str, Any] | None = None,
+    population: Population | None = None,
+    trust: bool = False,
+    progress: Progress | None = None,
+) -> Fingerprint:
+    """Take a model's fingerprint.
+
+    Args:
+        model: a `Model`, or anything that `load` reads.
+        scheme: a registered name, or "sampler+representation+distance".
+        data: inputs to draw queries from, seen by no model in training; `Data`, or anything that `data.read` reads.
+        queries: the number of queries to a suspect; None for the scheme's own.
+        seed: of every random choice.
+        params: the scheme's parameters by name.
+        population: other models, for the schemes that choose queries with their help.
+        trust: allow model files whose reading can run code.
+        progress: called with (done, wanted).
+
+    Returns:
+        The fingerprint, not yet calibrated. Same inputs, seed, versions and thread count: same bytes.
+
+    Raises:
+        AccessError: the model gives less than the scheme needs.
+        ParameterError: unknown scheme or parameter, data that do not fit the model or lack what the scheme needs.
+        ArtefactError: a file that cannot be read.
+    """
+    if queries is not None:
+        check_number("queries", queries, low=1)
+    built = build(scheme, params)
+    owned = data if isinstance(data, Data) else read(data)
+    victim = load(model, like=owned.domain, trust=trust)
+    owned = fit(victim, owned)
+    if built.victim_access not in victim.grants.implied:
+        raise AccessError(
+            f"{scheme} needs {built.victim_access.text} of the victim; {victim.source} gives {victim.grants.text}. "
+            "See `locard schemes` for those that need less"
+        )
+    if built.needs_labels and owned.labels is None:
+        raise ParameterError(f"{scheme} needs data with true labels; {owned.name} has none")
+    if built.needs_population and population is None:
+        raise ParameterError(f"{scheme} chooses its queries with other models: give a population (--population)")
+    session = Session(victim, built.victim_access, progress=progress)
+    handed = view(session, built.victim_access)
+    fingerprint = built.extract(scheme, handed, owned, population=population, queries=queries, seed=seed)
+    check, accuracy = _check(victim, owned, seed)
+    return replace(fingerprint, data=owned.digest, data_name=owned.name, check=check, accuracy=accuracy)
+
+
+def fit(model: Model, data: Data) -> Data:
+    """The data as the model takes them; the domain becomes the narrower of the two.
+
+    Raises:
+        ParameterError: the data are of another kind, shape or range, or a label lies outside the model's classes.
+    """
+    ours, theirs = data.domain, model.domain
+    if ours.kind != theirs.kind or ours.shape != theirs.shape:
+        raise ParameterError(f"{model.source} takes {theirs.text}; {data.name} holds {ours.text}")
+    if None not in (ours.bounds, theirs.bounds) and ours.bounds != theirs.bounds:
+        raise ParameterError(
+            f"{model.source} takes inputs in {list(theirs.bounds or ())}, {data.name} lies in {list(ours.bounds or ())}; "
+            "give data as the model takes them, before its own normalisation"
+        )
+    domain = Domain(
+        kind=theirs.kind,
+        shape=theirs.shape,
+        dtype=theirs.dtype,
+        bounds=theirs.bounds or ours.bounds,
+        quantum=theirs.quantum or ours.quantum,
+        columns=theirs.columns or ours.columns,
+    )
+    if data.labels is not None and model.classes is not None and len(data) and int(data.labels.max()) >= model.classes:
+        raise ParameterError(f"{data.name} has label {int(data.labels.max())}; {model.source} has {model.classes} classes")
+    return replace(data, inputs=domain.check(data.inputs), domain=domain)
+
+
+def accuracy_on(model: Model, check: dict[str, np.ndarray]) -> float | None:
+    """Share of right answers on a fingerprint's check inputs; None where there are none or the model gives no labels."""
+    if not check or Access.LABELS not in model.grants.implied:
+        return None
+    labels = view(Session(model, Access.LABELS), Access.LABELS).labels(check["inputs"])
+    return float(np.mean(labels == check["labels"]))
+
+
+def _check(victim: Model, data: Data, seed: int) -> tuple[dict[str, np.ndarray], float | None]:
+    if data.labels is None or Access.LABELS not in victim.grants.implied:
+        return {}, None
+    size = 100 if data.domain.kind == "text" else data.inputs[:1].nbytes
+    rows = generator(seed, "check").permutation(len(data))[: max(1, min(CHECK_ROWS, CHECK_BYTES // max(size, 1)))]
+    check = {"inputs": data.inputs[rows], "labels": data.labels[rows]}
+    return check, accuracy_on(victim, check)

@@ -1,0 +1,126 @@
+"""One pass over a model for one fingerprint or many."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from locard.errors import AccessError, ParameterError
+from locard.fingerprint import Fingerprint
+from locard.models import Model, Session, load, view
+from locard.models.journal import keys_of
+from locard.models.session import Progress
+from locard.records import LADDER, Access, Cost
+from locard.schemes import Scheme, build
+
+
+def respond(fingerprint: Fingerprint, suspect: Any, *, trust: bool = False) -> Fingerprint:
+    """A suspect's record on the queries of a fingerprint, itself a fingerprint.
+
+    Args:
+        fingerprint: what to ask.
+        suspect: a `Model`, or anything that `load` reads.
+        trust: allow model files whose reading can run code.
+
+    Cost: `fingerprint.cost` queries.
+    """
+    model = load(suspect, like=fingerprint.domain, trust=trust)
+    return Battery([fingerprint], model).records()[0][0]
+
+
+class Battery:
+    """Several fingerprints asked of one model, each distinct query once.
+
+    Args:
+        fingerprints: what to ask.
+        model: whom.
+        access: the most that is granted, or None for all that the model gives.
+        budget: the most queries that may be sent, or None.
+        journal: path of the journal file, or None.
+        progress: called with (answered, wanted).
+
+    Raises:
+        AccessError: a scheme needs more than was granted.
+        ParameterError: the model takes other inputs.
+    """
+
+    def __init__(
+        self,
+        fingerprints: Sequence[Fingerprint],
+        model: Model,
+        *,
+        access: Access | None = None,
+        budget: int | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.fingerprints, self.model = list(fingerprints), model
+        self.schemes: list[Scheme] = [build(fp.scheme, fp.params) for fp in self.fingerprints]
+        needed = Access(0)
+        for fp, scheme in zip(self.fingerprints, self.schemes, strict=True):
+            check_access(fp.scheme, scheme.suspect_access, model, access)
+            _check_domain(fp, model)
+            needed |= scheme.suspect_access
+        self.session = Session(model, needed, budget=budget, journal=journal, progress=progress)
+
+    def records(self) -> list[tuple[Fingerprint, Cost]]:
+        """The model's record for each fingerprint, and what each cost, in order."""
+        together = self._ask_together()
+        results = []
+        for index, (fp, scheme) in enumerate(zip(self.fingerprints, self.schemes, strict=True)):
+            before = self.session.cost
+            record = scheme.respond(fp, view(self.session, scheme.suspect_access))
+            after, first = self.session.cost, together[index]
+            results.append((record, Cost(asked=after.asked - before.asked + first,
+                                         from_journal=after.from_journal - before.from_journal - first)))  # fmt: skip
+        return results
+
+    def _ask_together(self) -> list[int]:
+        """Ask at once all queries that are known beforehand: full batches, and full use of an endpoint's concurrency.
+
+        Returns:
+            How many queries each scheme was the first to need; they count as asked by it.
+        """
+        together = [0] * len(self.schemes)
+        rung = (self.session.access.implied & (LADDER[0] | LADDER[1] | LADDER[2] | Access.VALUES)).top
+        if len(self.schemes) < 2 or rung is None:
+            return together
+        batch, seen = [], set()
+        for index, (fp, scheme) in enumerate(zip(self.fingerprints, self.schemes, strict=True)):
+            inputs = scheme.inputs(fp)
+            if inputs is None:
+                continue
+            inputs = self.model.domain.check(inputs)
+            new = {key for key in keys_of(inputs) if key not in seen and self.session.journal.get(key) is None}
+            together[index] = len(new)
+            seen |= new
+            batch.append(inputs)
+        if seen:
+            counted = self.session.from_journal
+            self.session.answer(np.concatenate(batch), rung)
+            self.session.from_journal = counted
+        return together
+
+
+def check_access(name: str, needed: Access, model: Model, granted: Access | None) -> None:
+    """Refuse a scheme that needs more of a suspect than was granted or than the suspect gives.
+
+    Raises:
+        AccessError: it names the scheme, what it needs and what it has.
+    """
+    if granted is not None and needed not in granted.implied:
+        raise AccessError(f"{name} needs {needed.text} of the suspect; {granted.text} was granted (--access)")
+    if needed not in model.grants.implied:
+        raise AccessError(f"{name} needs {needed.text} of the suspect; {model.source} gives {model.grants.text}")
+
+
+def _check_domain(fingerprint: Fingerprint, model: Model) -> None:
+    ours, theirs = fingerprint.domain, model.domain
+    if (ours.kind, ours.shape) != (theirs.kind, theirs.shape):
+        raise ParameterError(
+            f"{model.source} takes {theirs.text}; the fingerprint asks {ours.text}: these two models cannot be compared by "
+            "their answers"
+        )

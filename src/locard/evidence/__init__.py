@@ -1,0 +1,19 @@
+"""Evidence: from scores to p-values, power and combined verdicts. NumPy and SciPy on plain numbers."""
+
+from __future__ import annotations
+
+from locard.evidence.combine import Combined, bonferroni, combine, conformal_rank
+from locard.evidence.conformal import STRATA, p_value, stratified
+from locard.evidence.power import clopper_pearson, power
+
+__all__ = [
+    "STRATA",
+    "Combined",
+    "bonferroni",
+    "clopper_pearson",
+    "combine",
+    "conformal_rank",
+    "p_value",
+    "power",
+    "stratified",
+]

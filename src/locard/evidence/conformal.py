@@ -1,0 +1,76 @@
+"""p-values by rank among reference models.
+
+The unit is the model: under the null a suspect is exchangeable with the references of its stratum, so its rank among them
+is uniform, whatever the score and however its queries depend on each other [1].
+
+[1] Phipson & Smyth. Permutation p-values should never be zero. SAGMB 9(1), 2010: (b + 1) / (m + 1).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from locard.errors import CalibrationError
+from locard.records import Evidence, Null, Reference
+
+STRATA = ("disjoint", "same-data", "same-architecture", "foreign-theft")
+
+
+def p_value(references: Sequence[float] | np.ndarray, score: float) -> float:
+    """(1 + #{reference >= score}) / (R + 1).
+
+    Args:
+        references: R scores of models made independently of the victim, higher = more alike.
+        score: the suspect's.
+
+    Returns:
+        In [1 / (R + 1), 1]; P(p <= a) <= a for each a when all R + 1 models are exchangeable.
+
+    Raises:
+        CalibrationError: no references, or a score that is no finite number.
+    """
+    scores = np.asarray(references, np.float64)
+    if scores.size == 0:
+        raise CalibrationError("a p-value needs at least one reference model; calibrate the fingerprint first")
+    if not (np.isfinite(scores).all() and np.isfinite(score)):
+        raise CalibrationError(f"scores must be finite numbers; got {score} among {scores.size} references")
+    return float((1 + np.count_nonzero(scores >= score)) / (scores.size + 1))
+
+
+def stratified(references: Sequence[Reference], score: float, statistic: str) -> Evidence:
+    """The evidence of one score: p in each stratum, the largest of them reported.
+
+    The null moves with how much references and victim have in common, and nobody knows the suspect's stratum, so the least
+    favourable one decides.
+
+    Args:
+        references: reference models with their strata; none at all gives evidence without a p-value.
+        score: the suspect's.
+        statistic: name of the score.
+    """
+    sizes = dict(sorted(Counter(reference.stratum for reference in references).items()))
+    if not sizes:
+        return Evidence(score=score, statistic=statistic, p_value=None, p_value_floor=None, p_values={},
+                        null=Null(kind="none", missing=STRATA))  # fmt: skip
+    values = {
+        stratum: p_value([reference.score for reference in references if reference.stratum == stratum], score)
+        for stratum in sizes
+    }
+    deciding = max(values, key=lambda stratum: values[stratum])
+    return Evidence(
+        score=score,
+        statistic=statistic,
+        p_value=values[deciding],
+        p_value_floor=max(1 / (n + 1) for n in sizes.values()),
+        p_values=values,
+        null=Null(
+            kind="reference",
+            n=len(references),
+            strata=sizes,
+            deciding=deciding,
+            missing=tuple(stratum for stratum in STRATA if stratum not in sizes),
+        ),
+    )

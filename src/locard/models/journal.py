@@ -1,0 +1,151 @@
+"""The journal: every answer is kept the moment it arrives, so that nothing paid for is asked twice.
+
+In memory for one run; with a path also in an SQLite file (mode 0600), which survives a killed process. A `Session` is one
+model identity at one access level under one set of view parameters. Answers to inputs are found by a keyed digest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from locard.errors import ArtefactError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS session (
+    id INTEGER PRIMARY KEY, identity TEXT NOT NULL, access TEXT NOT NULL, view TEXT NOT NULL, closed TEXT);
+CREATE TABLE IF NOT EXISTS answer (
+    session INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, dtype TEXT NOT NULL, shape TEXT NOT NULL,
+    PRIMARY KEY (session, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sentinel (
+    session INTEGER NOT NULL, key BLOB NOT NULL, input BLOB NOT NULL, PRIMARY KEY (session, key)) WITHOUT ROWID;
+"""
+SENTINELS = 3
+
+
+def keys_of(x: np.ndarray) -> list[bytes]:
+    """A 16-byte digest of each input, over its dtype, shape and bytes."""
+    if x.dtype.kind in "OU":
+        return [blake2b(str(item).encode(), digest_size=16, person=b"text").digest() for item in x]
+    person = blake2b(f"{x.dtype.str}{x.shape[1:]}".encode(), digest_size=16).digest()
+    rows = np.ascontiguousarray(x).reshape(len(x), -1)
+    return [blake2b(row.data, digest_size=16, person=person).digest() for row in rows]
+
+
+class Journal:
+    """The answers of one session.
+
+    Args:
+        path: the SQLite file, made if missing; None keeps answers in memory only.
+        identity: the model's digest.
+        access: name of the rung that the answers are at.
+        view: parameters of the view.
+
+    Raises:
+        ArtefactError: the file is no journal, or cannot be read or written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None, *, identity: str, access: str, view: dict[str, Any]) -> None:
+        self.path = None if path is None else Path(path)
+        self._label = (identity, access, json.dumps(view, sort_keys=True))
+        self._answers: dict[bytes, np.ndarray] = {}
+        self._sentinels: dict[bytes, np.ndarray] = {}
+        self._session = 0
+        if self.path is not None:
+            self._resume()
+
+    def __len__(self) -> int:
+        """How many inputs have an answer."""
+        return len(self._answers)
+
+    def get(self, key: bytes) -> np.ndarray | None:
+        """The answer to the input with that key, or None."""
+        return self._answers.get(key)
+
+    def put(self, keys: list[bytes], inputs: np.ndarray, answers: np.ndarray) -> None:
+        """Keep answers, on disk too before this returns."""
+        self._answers.update(zip(keys, answers, strict=True))
+        if self.path is None:
+            return
+        sentinels = []
+        for key, item in zip(keys, inputs, strict=True):
+            if len(self._sentinels) >= SENTINELS:
+                break
+            self._sentinels[key] = item
+            sentinels.append((self._session, key, _encode(item)))
+        rows = [(self._session, k, a.tobytes(), a.dtype.str, json.dumps(a.shape))
+                for k, a in zip(keys, map(np.asarray, answers), strict=True)]  # fmt: skip
+        with self._open() as db, db:
+            db.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?)", rows)
+            db.executemany("INSERT OR REPLACE INTO sentinel VALUES (?, ?, ?)", sentinels)
+
+    def sentinels(self, like: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """The first inputs of the resumed session and their answers, to be asked again; None when nothing was resumed.
+
+        Args:
+            like: any batch of the domain, for dtype and shape.
+        """
+        known = [key for key in self._sentinels if key in self._answers]
+        if not known:
+            return None
+        inputs = [_decode(self._sentinels[key], like) for key in known]
+        stacked = np.array(inputs, dtype=object) if like.dtype.kind in "OU" else np.stack(inputs)
+        return stacked, np.stack([self._answers[key] for key in known])
+
+    def restart(self, why: str) -> None:
+        """Close this session with a reason and begin an empty one; the old answers stay in the file."""
+        self._answers.clear()
+        self._sentinels.clear()
+        if self.path is not None:
+            with self._open() as db, db:
+                db.execute("UPDATE session SET closed = ? WHERE id = ?", (why, self._session))
+            self._resume()
+
+    def _resume(self) -> None:
+        with self._open() as db, db:
+            # Taken for writing at once: two processes that start together must share one session, not make two.
+            db.execute("BEGIN IMMEDIATE")
+            query = "SELECT id FROM session WHERE identity = ? AND access = ? AND view = ? AND closed IS NULL"
+            row = db.execute(query, self._label).fetchone()
+            if row is None:
+                insert = "INSERT INTO session (identity, access, view) VALUES (?, ?, ?)"
+                self._session = int(db.execute(insert, self._label).lastrowid or 0)
+                return
+            self._session = row[0]
+            for key, value, dtype, shape in db.execute(
+                "SELECT key, value, dtype, shape FROM answer WHERE session = ?", row
+            ):
+                self._answers[key] = np.frombuffer(value, np.dtype(dtype)).reshape(json.loads(shape))
+            for key, item in db.execute("SELECT key, input FROM sentinel WHERE session = ?", row):
+                self._sentinels[key] = np.frombuffer(item, np.uint8)
+
+    def _open(self) -> closing[sqlite3.Connection]:
+        return closing(_connect(self.path)) if self.path is not None else closing(sqlite3.connect(":memory:"))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        db = sqlite3.connect(path, timeout=30)
+        db.executescript(_SCHEMA)
+    except (OSError, sqlite3.Error) as error:
+        raise ArtefactError(f"the journal {str(path)!r} cannot be used: {error}; name another with --journal") from error
+    return db
+
+
+def _encode(item: Any) -> bytes:
+    return item.encode() if isinstance(item, str) else np.ascontiguousarray(item).tobytes()
+
+
+def _decode(item: Any, like: np.ndarray) -> Any:
+    if like.dtype.kind in "OU":
+        return item if isinstance(item, str) else bytes(item).decode()
+    return item if item.dtype == like.dtype else np.frombuffer(bytes(item), like.dtype).reshape(like.shape[1:])

@@ -1,0 +1,194 @@
+"""One run's dealings with one model: the single place where queries are counted, answered from the journal, and refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from locard.errors import AccessError, BudgetError, ParameterError, RemoteModelError, check_number
+from locard.models.base import Loss, Model, convert
+from locard.models.journal import Journal, keys_of
+from locard.records import LADDER, Access, Cost
+from locard.seeds import generator
+
+if TYPE_CHECKING:
+    import os
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewParameters:
+    """How an answer is blurred before anyone sees it, as an API might.
+
+    Args:
+        top_k: probabilities outside the k largest become 0; None keeps all.
+        decimals: probabilities or logits are rounded to so many decimals; None keeps them.
+        noise: standard deviation of Gaussian noise added to probabilities or logits.
+        seed: seed of the noise.
+    """
+
+    top_k: int | None = None
+    decimals: int | None = None
+    noise: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.top_k is not None:
+            check_number("top_k", self.top_k, low=1)
+        if self.decimals is not None:
+            check_number("decimals", self.decimals, low=0)
+        check_number("noise", self.noise, low=0)
+
+
+class Session:
+    """Answers at one access level, each distinct input asked once.
+
+    Args:
+        model: the model.
+        access: the rung that answers are kept at; views give this rung and those below.
+        parameters: how answers are blurred.
+        budget: the most queries that may be sent, or None.
+        journal: path of the journal file, or None for memory.
+        progress: called with (answered, wanted) as answers arrive.
+
+    Raises:
+        AccessError: the model cannot give that access.
+        RemoteModelError: a resumed endpoint no longer answers as it did.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        access: Access,
+        *,
+        parameters: ViewParameters | None = None,
+        budget: int | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        if access not in model.grants:
+            raise AccessError(f"{access.text} is asked of {model.source}, which gives {model.grants.text}")
+        if budget is not None:
+            check_number("budget", budget, low=1)
+        self.model, self.access, self.budget, self.progress = model, access, budget, progress
+        self.parameters = parameters or ViewParameters()
+        self._rung = (access.implied & _ANSWERS).top or model.native
+        self._noise = generator(self.parameters.seed, "view/noise")
+        view = {name: getattr(self.parameters, name) for name in ("top_k", "decimals", "noise", "seed")}
+        self.journal = Journal(journal, identity=model.digest, access=self._rung.text, view=view)
+        self.asked = 0
+        self.from_journal = 0
+        if model.remote and len(self.journal):
+            self._check_sentinels()
+
+    @property
+    def cost(self) -> Cost:
+        """Queries so far."""
+        return Cost(asked=self.asked, from_journal=self.from_journal)
+
+    def answer(self, x: np.ndarray, rung: Access) -> np.ndarray:
+        """Answers at `rung`: (n, C) float32, or (n,) int64 labels.
+
+        Args:
+            x: (n, *shape), as the domain says.
+            rung: a rung of the session's access.
+
+        Raises:
+            ParameterError: the inputs are not of the domain.
+            BudgetError: the budget is spent; what was answered is in the journal.
+        """
+        if rung not in self.access.implied:
+            raise AccessError(f"{rung.text} is asked of a view that grants {self.access.text}")
+        x = self.model.domain.check(x)
+        if len(x) == 0:
+            raise ParameterError("no inputs: a batch must hold at least one")
+        keys = keys_of(x)
+        missing: dict[bytes, int] = {}
+        for row, key in enumerate(keys):
+            if key not in missing and self.journal.get(key) is None:
+                missing[key] = row
+        self.from_journal += len(x) - len(missing)
+        if missing:
+            self._ask(x, missing)
+        known = np.stack([self.journal.get(key) for key in keys])  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return convert(known, self._rung if self._rung is not Access.GRADIENTS else Access.LOGITS, rung)
+
+    def repeat(self, x: np.ndarray) -> np.ndarray:
+        """Answers to inputs asked before, asked afresh and not counted: for a model on this machine only."""
+        return np.concatenate([self._blur(answers) for _, answers in self.model.stream(self.model.domain.check(x))])
+
+    def input_gradient(self, x: np.ndarray, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+        """See `Model.input_gradient`; each input counts as one query."""
+        if Access.GRADIENTS not in self.access:
+            raise AccessError(f"GRADIENTS are asked of a view that grants {self.access.text}")
+        self._spend(len(x))
+        return self.model.input_gradient(self.model.domain.check(x), loss)
+
+    def _ask(self, x: np.ndarray, missing: dict[bytes, int]) -> None:
+        keys, rows = list(missing), np.fromiter(missing.values(), np.int64)
+        allowed = len(keys) if self.budget is None else min(len(keys), self.budget - self.asked)
+        inputs = x if len(rows) == len(x) == allowed else x[rows[:allowed]]
+        done = 0
+        if allowed > 0:
+            for part, answers in self.model.stream(inputs):
+                self.journal.put(keys[part], inputs[part], self._blur(answers))
+                self.asked += part.stop - part.start
+                done += part.stop - part.start
+                if self.progress is not None:
+                    self.progress(done, len(keys))
+        if allowed < len(keys):
+            raise BudgetError(
+                f"the budget of {self.budget} queries to {self.model.source} is spent; {len(keys) - allowed} more are "
+                "needed. The answers so far are kept: raise --budget, or extract with fewer --queries"
+            )
+
+    def _spend(self, n: int) -> None:
+        if self.budget is not None and self.asked + n > self.budget:
+            raise BudgetError(
+                f"the budget of {self.budget} queries to {self.model.source} is spent: {self.asked} were asked and "
+                f"{n} more are needed; raise --budget"
+            )
+        self.asked += n
+
+    def _blur(self, answers: np.ndarray) -> np.ndarray:
+        rung = Access.LOGITS if self._rung is Access.GRADIENTS else self._rung
+        answers = convert(answers, self.model.native, rung)
+        p = self.parameters
+        if rung is Access.LABELS:
+            return answers
+        if p.noise:
+            answers = answers + self._noise.normal(0, p.noise, answers.shape).astype(np.float32)
+        if p.top_k is not None and rung is Access.PROBABILITIES and p.top_k < answers.shape[1]:
+            floor = np.partition(answers, -p.top_k, axis=1)[:, -p.top_k, None]
+            answers = np.where(answers >= floor, answers, np.float32(0))
+        return answers if p.decimals is None else np.round(answers, p.decimals)
+
+    def _check_sentinels(self) -> None:
+        domain = self.model.domain
+        like = np.empty(0, object) if domain.kind == "text" else np.empty((0, *domain.shape), domain.dtype)
+        kept = self.journal.sentinels(like)
+        if kept is None:
+            return
+        inputs, before = kept
+        self._spend(len(inputs))
+        now = self.repeat(inputs)
+        changed = len(inputs)
+        if now.shape == before.shape:
+            same = np.isclose(now, before, rtol=1e-3, atol=1e-4).reshape(len(now), -1).all(axis=1)
+            changed = int((~same).sum())
+        if changed:
+            kept_answers = len(self.journal)
+            self.journal.restart(f"{changed} of {len(inputs)} sentinels changed")
+            raise RemoteModelError(
+                f"{self.model.source} has changed: {changed} of {len(inputs)} sentinels are answered otherwise than when "
+                f"this session began. Its {kept_answers} answers stay in the journal {str(self.journal.path)!r}, closed; "
+                "run again to start a new session"
+            )
+
+
+_ANSWERS = LADDER[0] | LADDER[1] | LADDER[2] | LADDER[3] | Access.VALUES

@@ -1,0 +1,173 @@
+"""torch modules: logits, gradients by the input, weights, activations."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from locard.errors import ParameterError, need
+from locard.models.base import BATCH, Adapter, Loss, Model, adapters
+from locard.models.callable import native_access
+from locard.records import Access, Domain, Lineage
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextmanager
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, each submodule's own mode afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+class TorchModel(Model):
+    """A torch module from (n, *shape) inputs to (n, classes) answers.
+
+    Args:
+        module: run in evaluation mode; its mode, gradients and device are left as they are found.
+        domain: what its inputs are, before `mean` and `std`.
+        outputs: what it answers: "logits", "probabilities", "labels" or "values". Gradients need logits.
+        mean: per channel (first axis of one input), subtracted from the inputs; None for 0.
+        std: per channel, divides the inputs; None for 1.
+        source: where it was read from, for people.
+        lineage: what is known of its making.
+        batch_size: inputs in one forward pass.
+
+    Raises:
+        ParameterError: it cannot take a batch of that domain, or a parameter is wrong.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        *,
+        domain: Domain,
+        outputs: str = "logits",
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        source: str | None = None,
+        lineage: Lineage | None = None,
+        batch_size: int = BATCH,
+    ) -> None:
+        torch = need("torch", extra="torch", why="a torch module")
+        self._module, self.domain, self.batch_size = module, domain, batch_size
+        self.native = native_access(outputs)
+        self.source = source or f"torch module {type(module).__name__}"
+        self.lineage = lineage or Lineage()
+        first = next(iter(module.parameters()), None)
+        self.device = torch.device("cpu") if first is None else first.device
+        self._shift, self._scale = self._per_channel(mean), self._per_channel(std)
+        self.mean, self.std, self.outputs = mean, std, outputs
+        self.classes = None
+        probe = self._run(np.full((1, *domain.shape), 0 if domain.bounds is None else domain.bounds[0], domain.dtype))
+        if self.native is not Access.LABELS:
+            if probe.ndim != 2:
+                raise ParameterError(f"{self.source} must answer (n, classes); got shape {('n', *probe.shape[1:])}")
+            self.classes = int(probe.shape[1])
+        self.grants = self.native.implied | Access.WEIGHTS
+        if self.native is Access.LOGITS:
+            self.grants |= Access.GRADIENTS | Access.MODULE
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the module's structure, parameters, buffers and normalisation."""
+        total = hashlib.sha256(f"{self._module!r}|{self.mean}|{self.std}|{self.outputs}".encode())
+        for name, tensor in self.weights().items():
+            total.update(f"{name}:{tensor.dtype.str}{tensor.shape}".encode() + np.ascontiguousarray(tensor).tobytes())
+        return total.hexdigest()
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Parameters and buffers by name; shares memory with the module where it lies on the CPU."""
+        state = self._module.state_dict()
+        return {name: _array(tensor) for name, tensor in state.items() if hasattr(tensor, "detach")}
+
+    def module(self) -> torch.nn.Module:
+        """The module with its normalisation in front: inputs as the domain says, logits out."""
+        if self._shift is None and self._scale is None:
+            return self._module
+        from locard.models._torch import Normalised
+
+        return Normalised(self._module, self._shift, self._scale)
+
+    def input_gradient(self, x: np.ndarray, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+        """See `Model.input_gradient`; the parameters' own gradients are left untouched."""
+        import torch
+
+        if x.dtype.kind != "f":
+            raise ParameterError(f"gradients need floating-point inputs; {self.source} takes {self.domain.text}")
+        parts = []
+        with evaluating(self._module), torch.enable_grad():
+            for start in range(0, len(x), self.batch_size):
+                inputs = self._tensor(x[start : start + self.batch_size]).requires_grad_()
+                logits = self._module(self._normalise(inputs))
+                losses = loss(logits)
+                if losses.shape != (len(inputs),):
+                    raise ParameterError(f"the loss must have shape ({len(inputs)},); got {tuple(losses.shape)}")
+                (gradient,) = torch.autograd.grad(losses.sum(), inputs)
+                parts.append((logits.detach().cpu().numpy(), gradient.cpu().numpy()))
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    def _forward(self, x: np.ndarray) -> np.ndarray:
+        import torch
+
+        with evaluating(self._module), torch.inference_mode():
+            answers = self._module(self._normalise(self._tensor(x)))
+            return answers.cpu().numpy()
+
+    def _tensor(self, x: np.ndarray) -> torch.Tensor:
+        import torch
+
+        # torch warns of memory it may not write to, as a fingerprint's is; the copy is a query set, so small.
+        return torch.from_numpy(x if x.flags.writeable else x.copy()).to(self.device)
+
+    def _normalise(self, x: torch.Tensor) -> torch.Tensor:
+        if self._shift is not None:
+            x = x - self._shift
+        return x if self._scale is None else x / self._scale
+
+    def _per_channel(self, values: tuple[float, ...] | None) -> torch.Tensor | None:
+        if values is None:
+            return None
+        import torch
+
+        if len(values) not in (1, *self.domain.shape[:1]) or not np.isfinite(values).all():
+            raise ParameterError(f"mean and std need 1 or {self.domain.shape[:1]} finite numbers; got {values!r}")
+        tensor = torch.tensor(values, dtype=torch.float32, device=self.device)
+        return tensor.reshape(-1, *[1] * (len(self.domain.shape) - 1))
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    import torch
+
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+@adapters.register("torch-module")
+class TorchModuleAdapter(Adapter):
+    """A `torch.nn.Module` in memory."""
+
+    @classmethod
+    def recognises(cls, source: Any) -> bool:
+        """Whether it is a module; torch is not imported to find out."""
+        torch = sys.modules.get("torch")
+        return torch is not None and isinstance(source, torch.nn.Module)
+
+    @classmethod
+    def open(cls, source: Any, *, like: Domain | None, trust: bool, **options: Any) -> Model:
+        """Wrap it; `domain` must be given here or by `like`."""
+        domain = options.pop("domain", like)
+        if domain is None:
+            raise ParameterError("a torch module does not say what its inputs are: give domain=Domain(...)")
+        return TorchModel(source, domain=domain, **options)

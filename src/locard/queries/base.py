@@ -1,0 +1,113 @@
+"""The contract of a sampler, and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from locard.errors import ParameterError
+from locard.records import Access, Data
+from locard.registry import Registry
+
+if TYPE_CHECKING:
+    from locard.models.views import View
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queries:
+    """What is asked.
+
+    Args:
+        inputs: (n, *shape), as the domain says and as a suspect will receive them (clipped and on the quantum's grid).
+        extras: more arrays that a representation needs to ask them (segments, masks, partners), by name.
+    """
+
+    inputs: np.ndarray
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """As the arrays of a fingerprint."""
+        return {"inputs": self.inputs, **self.extras}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Queries:
+        """Read what `to_arrays` gave.
+
+        Raises:
+            ParameterError: there are no inputs.
+        """
+        if "inputs" not in arrays or len(arrays["inputs"]) == 0:
+            raise ParameterError("a fingerprint's queries must hold 'inputs', at least one")
+        return cls(inputs=arrays["inputs"], extras={name: a for name, a in arrays.items() if name != "inputs"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Population:
+    """Other models that help to choose queries, made by the caller and used for nothing else.
+
+    Args:
+        derived: views of models derived from the victim.
+        independent: views of models made without it.
+    """
+
+    derived: tuple[View, ...] = ()
+    independent: tuple[View, ...] = ()
+
+
+class Sampler(Protocol):
+    """Chooses queries. A frozen dataclass whose fields are the parameters that change the value.
+
+    Attributes:
+        victim_access: the grant it needs of the victim.
+        needs_labels: whether the data must have true labels.
+        needs_population: whether other models must be given.
+    """
+
+    victim_access: ClassVar[Access]
+    needs_labels: ClassVar[bool]
+    needs_population: ClassVar[bool]
+
+    def draw(
+        self, victim: Any, data: Data, *, n: int | None, default: int, seed: int, population: Population | None
+    ) -> Queries:
+        """Queries for a representation that asks `inputs` once each.
+
+        Args:
+            victim: a view at `victim_access`.
+            data: where to draw from; its inputs are left unchanged.
+            n: exactly so many, or None for up to `default`.
+            default: the scheme's own number.
+            seed: a seed of its own.
+            population: other models, or None.
+
+        Raises:
+            ParameterError: the data hold too few inputs of the kind needed; the message names the way out.
+        """
+        ...
+
+
+samplers: Registry[Sampler] = Registry("sampler", "locard.queries", "locard.samplers")
+
+
+def take(candidates: np.ndarray, *, n: int | None, default: int, least: int, what: str, way_out: str) -> np.ndarray:
+    """The first `n` candidates, or up to `default` where the caller named no number.
+
+    Args:
+        candidates: row numbers, in random order.
+        n: exactly so many, or None.
+        default: the most to take when `n` is None.
+        least: fewest that make a fingerprint when `n` is None.
+        what: what they are, for the message ("misclassified inputs").
+        way_out: what the user can do.
+
+    Raises:
+        ParameterError: there are too few.
+    """
+    wanted = n if n is not None else min(default, len(candidates))
+    if len(candidates) < wanted or (n is None and wanted < least):
+        raise ParameterError(
+            f"{wanted if n is not None else least} {what} are needed, the data hold {len(candidates)}; {way_out}"
+        )
+    return candidates[:wanted]

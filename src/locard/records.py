@@ -1,0 +1,473 @@
+"""The plain records that travel between rooms. NumPy only, no behaviour beyond checking themselves."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from locard.errors import ParameterError
+
+
+class Access(enum.Flag):
+    """What a model lets a caller see. The first four are a ladder: each implies those before it.
+
+    `VALUES` are answers that are no class scores (regression, embeddings). `WEIGHTS` (named tensors) and `MODULE`
+    (runnable, with its activations) are separate grants.
+    """
+
+    LABELS = enum.auto()
+    PROBABILITIES = enum.auto()
+    LOGITS = enum.auto()
+    GRADIENTS = enum.auto()
+    VALUES = enum.auto()
+    WEIGHTS = enum.auto()
+    MODULE = enum.auto()
+
+    @classmethod
+    def parse(cls, name: str | Access) -> Access:
+        """The rung of that name, in any case ("labels"); an unknown one is a `ParameterError`."""
+        if isinstance(name, Access):
+            return name
+        try:
+            return cls[name.upper()]
+        except KeyError:
+            known = ", ".join(member.name.lower() for member in cls if member.name)
+            raise ParameterError(f"unknown access {name!r}; known: {known}") from None
+
+    @property
+    def implied(self) -> Access:
+        """This grant with every rung below it; a module shows its weights and gradients too."""
+        grants = self | Access.WEIGHTS | Access.GRADIENTS if Access.MODULE in self else self
+        for rung in reversed(LADDER):
+            if rung in grants:
+                for lower in LADDER[: LADDER.index(rung)]:
+                    grants |= lower
+                break
+        return grants
+
+    @property
+    def rungs(self) -> list[str]:
+        """The names of the single grants in it, lowest first."""
+        return [member.name for member in self if member.name is not None]
+
+    @property
+    def top(self) -> Access | None:
+        """The highest rung of the ladder in it, or `VALUES`, or None."""
+        for rung in (*reversed(LADDER), Access.VALUES):
+            if rung in self:
+                return rung
+        return None
+
+    @property
+    def text(self) -> str:
+        """The highest rung and the separate grants, as shown to people ("LOGITS + WEIGHTS")."""
+        shown = [self.top] if self.top is not None else []
+        shown += [grant for grant in (Access.WEIGHTS, Access.MODULE) if grant in self]
+        return " + ".join(grant.name or "" for grant in shown) or "nothing"
+
+
+LADDER = (Access.LABELS, Access.PROBABILITIES, Access.LOGITS, Access.GRADIENTS)
+
+Kind = Literal["image", "tabular", "text", "tokens"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """What inputs a model takes, before any normalisation of its own.
+
+    Args:
+        kind: "image" (n, c, h, w), "tabular" (n, columns), "text" (n,) strings, or "tokens" (n, length) integers.
+        shape: shape of one input; () for text.
+        dtype: NumPy name of the inputs ("float32", "int64", "str").
+        bounds: smallest and largest value allowed, or None.
+        quantum: grid step of the values as they are delivered (1/255 for 8-bit images), or None.
+        columns: names of the columns of a table, or ().
+    """
+
+    kind: Kind
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    bounds: tuple[float, float] | None = None
+    quantum: float | None = None
+    columns: tuple[str, ...] = ()
+
+    def check(self, x: Any) -> np.ndarray:
+        """The inputs as a C-contiguous array of this domain.
+
+        Args:
+            x: a batch, (n, *shape); real numbers are cast to the dtype.
+
+        Returns:
+            (n, *shape) array of `dtype`.
+
+        Raises:
+            ParameterError: wrong shape, no numbers, NaN or infinite, or outside the bounds.
+        """
+        array = np.asarray(x)
+        if self.kind == "text":
+            return self._check_text(array)
+        if array.dtype.kind not in "fiub":
+            raise ParameterError(f"inputs must be numbers, {self.text}; got dtype {array.dtype}")
+        if array.ndim != len(self.shape) + 1 or array.shape[1:] != self.shape:
+            raise ParameterError(f"inputs must have shape (n, {', '.join(map(str, self.shape))}); got {array.shape}")
+        array = np.ascontiguousarray(array, dtype=self.dtype)
+        if array.size == 0:
+            return array
+        low, high = array.min(), array.max()
+        if not (np.isfinite(low) and np.isfinite(high)):
+            bad = int(np.count_nonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1)))
+            raise ParameterError(f"inputs must be finite; {bad} of {len(array)} hold NaN or infinity")
+        if self.bounds is not None:
+            # One quantum-free ulp of slack: float32 arithmetic on the bound itself must pass.
+            slack = 1e-6 * max(1.0, abs(self.bounds[0]), abs(self.bounds[1]))
+            if low < self.bounds[0] - slack or high > self.bounds[1] + slack:
+                raise ParameterError(
+                    f"inputs must lie in [{self.bounds[0]:g}, {self.bounds[1]:g}], un-normalised as the domain says; "
+                    f"got values from {low:g} to {high:g}"
+                )
+        return array
+
+    def _check_text(self, array: np.ndarray) -> np.ndarray:
+        if array.ndim != 1 or (array.dtype.kind != "U" and not all(isinstance(item, str) for item in array)):
+            raise ParameterError(f"inputs must be a list of strings; got dtype {array.dtype}, shape {array.shape}")
+        return array.astype(object)
+
+    def deliver(self, x: np.ndarray) -> np.ndarray:
+        """The inputs as a suspect will get them: clipped to the bounds and rounded to the quantum."""
+        if self.kind == "text" or (self.bounds is None and self.quantum is None):
+            return x
+        low, high = self.bounds if self.bounds is not None else (-np.inf, np.inf)
+        y = np.clip(x, low, high)
+        if self.quantum is not None:
+            origin = low if np.isfinite(low) else 0.0
+            y = np.clip(np.rint((y - origin) / self.quantum) * self.quantum + origin, low, high)
+        return np.ascontiguousarray(y, dtype=self.dtype)
+
+    @property
+    def text(self) -> str:
+        """In words: "image (1, 28, 28) float32 in [0, 1]"."""
+        words = [self.kind, str(tuple(self.shape))] if self.shape else [self.kind]
+        words.append(self.dtype)
+        if self.bounds is not None:
+            words.append(f"in [{self.bounds[0]:g}, {self.bounds[1]:g}]")
+        return " ".join(words)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**asdict(self), "shape": list(self.shape), "columns": list(self.columns),
+                "bounds": None if self.bounds is None else list(self.bounds)}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, value: Any) -> Domain:
+        """Read what `to_json` wrote; a wrong field is a `ParameterError` that names it."""
+        if not isinstance(value, dict):
+            raise ParameterError(f"domain must be a JSON object; got {type(value).__name__}")
+        wrong = sorted(set(value) - {"kind", "shape", "dtype", "bounds", "quantum", "columns"})
+        if wrong:
+            raise ParameterError(f"domain has an unknown field {wrong[0]!r}")
+        kind, shape, bounds, quantum = (value.get(k) for k in ("kind", "shape", "bounds", "quantum"))
+        dtype, columns = value.get("dtype", "float32"), value.get("columns", [])
+        if kind not in ("image", "tabular", "text", "tokens"):
+            raise ParameterError(f"domain.kind must be image, tabular, text or tokens; got {kind!r}")
+        if not isinstance(shape, list) or not all(type(n) is int and 0 < n < 2**31 for n in shape) or len(shape) > 8:
+            raise ParameterError(f"domain.shape must be a list of positive integers; got {shape!r}")
+        if dtype not in ("float32", "float64", "int64", "int32", "uint8", "str"):
+            raise ParameterError(f"domain.dtype must be float32, float64, int64, int32, uint8 or str; got {dtype!r}")
+        if bounds is not None and not (
+            isinstance(bounds, list) and len(bounds) == 2 and all(_finite(b) for b in bounds) and bounds[0] < bounds[1]
+        ):
+            raise ParameterError(f"domain.bounds must be two numbers, low < high, or null; got {bounds!r}")
+        if quantum is not None and not (_finite(quantum) and quantum > 0):
+            raise ParameterError(f"domain.quantum must be a positive number or null; got {quantum!r}")
+        if not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
+            raise ParameterError(f"domain.columns must be a list of strings; got {columns!r}")
+        return cls(kind=kind, shape=tuple(shape), dtype=dtype, quantum=quantum, columns=tuple(columns),
+                   bounds=None if bounds is None else (float(bounds[0]), float(bounds[1])))  # fmt: skip
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """Inputs, perhaps with true labels.
+
+    Args:
+        inputs: (n, *domain.shape), as the domain says.
+        labels: (n,) int64 class indices, or None.
+        domain: what the inputs are.
+        name: where they come from, for people ("digits:test").
+        classes: names of the classes, or ().
+    """
+
+    inputs: np.ndarray
+    labels: np.ndarray | None
+    domain: Domain
+    name: str
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """The number of inputs."""
+        return len(self.inputs)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of inputs and labels, in hex."""
+        labels = () if self.labels is None else (self.labels,)
+        return digest_arrays(self.inputs, *labels)
+
+    def take(self, rows: np.ndarray, name: str | None = None) -> Data:
+        """The given rows, in that order."""
+        labels = None if self.labels is None else self.labels[rows]
+        return Data(inputs=self.inputs[rows], labels=labels, domain=self.domain, name=name or self.name,
+                    classes=self.classes)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lineage:
+    """Where a model comes from, as far as its maker wrote it down.
+
+    Args:
+        architecture: name of the architecture, or None.
+        data: digest of the training data, or None.
+        seed: training seed, or None.
+        parent: digest of the model it was derived from, or None.
+        derived_by: name of the derivation ("finetune"), or None for an original.
+    """
+
+    architecture: str | None = None
+    data: str | None = None
+    seed: int | None = None
+    parent: str | None = None
+    derived_by: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Lineage:
+        """Read what `to_json` wrote; a wrong field is a `ParameterError` that names it."""
+        kinds = {"architecture": str, "data": str, "seed": int, "parent": str, "derived_by": str}
+        if not isinstance(value, dict):
+            raise ParameterError(f"lineage must be a JSON object; got {type(value).__name__}")
+        for key, item in value.items():
+            if key not in kinds:
+                raise ParameterError(f"lineage has an unknown field {key!r}")
+            if item is not None and (not isinstance(item, kinds[key]) or isinstance(item, bool)):
+                raise ParameterError(f"lineage.{key} must be {kinds[key].__name__} or null; got {item!r}")
+        return cls(**value)
+
+
+Claim = Literal["derived", "identical", "trained-on"]
+Decision = Literal["derived", "no-evidence", "uncalibrated", "altered"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """A reason not to trust a figure: a stable code and a sentence."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """One model's score against a fingerprint: a draw from the null, or from a kind of theft.
+
+    Args:
+        name: for people, such as the file's name.
+        digest: the model's digest.
+        stratum: how it relates to the victim ("same-data"), or the kind of theft for a derived model ("finetune").
+        score: similarity to the fingerprint, higher = more alike.
+        accuracy: share of the owner's labels it gets right, or None where not known.
+    """
+
+    name: str
+    digest: str
+    stratum: str
+    score: float
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What a fingerprint's score is worth.
+
+    Args:
+        references: scores of independent models (the null).
+        derived: scores of models known to be derived (the power).
+        agreement: for each query, the share of references that answer it as the victim does, or None where answers are
+            no discrete ones.
+    """
+
+    references: tuple[Reference, ...] = ()
+    derived: tuple[Reference, ...] = ()
+    agreement: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Null:
+    """The null hypothesis that a p-value speaks of.
+
+    Args:
+        kind: "reference" (rank among reference models), "exact", or "none".
+        n: number of reference models.
+        strata: number of references in each stratum.
+        deciding: the stratum with the largest p, whose p is reported, or None.
+        missing: strata of the standard list that had no model.
+    """
+
+    kind: Literal["reference", "exact", "none"]
+    n: int = 0
+    strata: dict[str, int] = field(default_factory=dict)
+    deciding: str | None = None
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """How many thefts of one kind would be flagged at alpha: k of n, with a 95% Clopper-Pearson interval."""
+
+    kind: str
+    flagged: int
+    n: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """A score with its null.
+
+    Args:
+        score: similarity of victim and suspect, higher = more alike.
+        statistic: name of the score ("1 - hamming").
+        p_value: probability of a score as high from an innocent model, or None when uncalibrated.
+        p_value_floor: the smallest p the references could give, or None.
+        p_values: p in each stratum.
+        null: what "innocent" means here.
+    """
+
+    score: float
+    statistic: str
+    p_value: float | None
+    p_value_floor: float | None
+    p_values: dict[str, float]
+    null: Null
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Queries to the suspect: sent, and answered from the journal instead."""
+
+    asked: int
+    from_journal: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party:
+    """A model or file named in a verdict: its digest and where it was read from."""
+
+    digest: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exhibit:
+    """What a report shows of the queries; arrays stay as they are, the report draws them.
+
+    Args:
+        inputs: (k, *shape) the most telling queries, most telling first.
+        victim: (k,) what the victim answered, as text.
+        suspect: (k,) what the suspect answered, as text.
+        share: (k,) share of the references that answer as the victim does; 0 without references.
+        domain: what the inputs are.
+    """
+
+    inputs: np.ndarray
+    victim: tuple[str, ...]
+    suspect: tuple[str, ...]
+    share: tuple[float, ...]
+    domain: Domain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One claim about one suspect, with its error rate.
+
+    `decision` is "derived" when p <= alpha, "no-evidence" when not, "uncalibrated" without references. No decision says
+    innocent, and the p-value is no probability of guilt.
+    """
+
+    decision: Decision
+    claim: Claim
+    scheme: str
+    evidence: Evidence
+    alpha: float
+    power: tuple[Power, ...] | None
+    power_reason: str | None
+    queries: Cost
+    access_needed: str
+    access_used: str
+    warnings: tuple[Notice, ...]
+    fingerprint: Party
+    suspect: Party
+    seconds: float
+    calibration: Calibration
+    exhibit: Exhibit | None = None
+    reproduce: str | None = None
+
+    def __str__(self) -> str:
+        """One line: decision, scheme, score, p and its floor."""
+        e = self.evidence
+        p = "no p-value" if e.p_value is None else f"p = {e.p_value:.3g} (floor {e.p_value_floor:.3g})"
+        return f"{self.decision}: {self.scheme} score {e.score:.3f}, {p}, n = {e.null.n} references"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Several verdicts on one suspect and what they say together.
+
+    Args:
+        decision: of all schemes with the claim "derived" together.
+        p_value: combined, or None when uncalibrated.
+        p_value_floor: the smallest it could have been.
+        method: "conformal rank", "bonferroni" or "none".
+        alpha: the level.
+        evidence: one verdict a scheme.
+        skipped: schemes that could not run, with the reason.
+        queries: in all, each distinct query asked once.
+        suspect: whom.
+        warnings: of all verdicts, each once.
+    """
+
+    decision: Decision
+    p_value: float | None
+    p_value_floor: float | None
+    method: str
+    alpha: float
+    evidence: tuple[Verdict, ...]
+    skipped: dict[str, str]
+    queries: Cost
+    suspect: Party
+    warnings: tuple[Notice, ...]
+
+
+def digest_arrays(*arrays: np.ndarray) -> str:
+    """SHA-256 in hex over dtype, shape and bytes of each array; strings are hashed as UTF-8."""
+    total = hashlib.sha256()
+    for array in arrays:
+        if array.dtype.kind in "OU":
+            total.update(f"str{array.shape}".encode())
+            for item in array.ravel():
+                total.update(len(encoded := str(item).encode()).to_bytes(8, "little") + encoded)
+        else:
+            total.update(f"{array.dtype.str}{array.shape}".encode())
+            total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()

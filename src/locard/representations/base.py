@@ -1,0 +1,40 @@
+"""The contract of a representation."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from locard.queries.base import Queries
+from locard.records import Access
+from locard.registry import Registry
+
+Record = dict[str, np.ndarray]
+
+
+class Representation(Protocol):
+    """Asks queries and reduces the answers. A frozen dataclass whose fields are the parameters that change the value."""
+
+    @property
+    def access(self) -> Access:
+        """The grant it needs of a model."""
+        ...
+
+    def cost(self, queries: Queries) -> int:
+        """Queries that `record` asks."""
+        ...
+
+    def inputs(self, queries: Queries) -> np.ndarray | None:
+        """All inputs that `record` will ask, when they fit in memory at once, so that a battery is asked in one pass;
+        None when they are made piece by piece."""
+        ...
+
+    def record(self, view: Any, queries: Queries) -> Record:
+        """Arrays by name, reduced from a view's answers; a pure function of the answers."""
+        ...
+
+
+representations: Registry[Representation] = Registry(
+    "representation", "locard.representations", "locard.representations"
+)
