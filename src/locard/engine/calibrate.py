@@ -139,12 +139,16 @@ def _listed(models: Models) -> Iterable[tuple[str | None, Any]]:
         if isinstance(sources, str) or hasattr(sources, "__fspath__"):
             sources = [sources]
         for source in sources:
-            for found in _found(source):
-                yield kind, found
+            for model in found(source):
+                yield kind, model
 
 
-def _found(source: Any) -> list[Any]:
-    """A folder that is no model stands for the models in it, in the order of their names."""
+def found(source: Any) -> list[Any]:
+    """A model; a folder that is none stands for the models in it, in the order of their names.
+
+    Raises:
+        CalibrationError: the folder holds no model.
+    """
     if not (isinstance(source, str) or hasattr(source, "__fspath__")):
         return [source]
     path = Path(source)

@@ -1,0 +1,74 @@
+"""`locard compare`: every scheme that the access allows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from locard.cli._options import (
+    AccessOption,
+    AlphaOption,
+    BudgetOption,
+    DataOption,
+    DerivedOption,
+    FailOption,
+    HtmlOption,
+    JournalOption,
+    JsonOption,
+    QueriesOption,
+    ReferencesOption,
+    SeedOption,
+    TrustOption,
+    check_decision,
+    deliver,
+    grouped,
+    journal_for,
+    progress,
+)
+
+
+def compare(
+    victim: Annotated[str, typer.Argument(metavar="VICTIM", help="Your model.")],
+    suspect: Annotated[str, typer.Argument(metavar="SUSPECT", help="The other one.")],
+    data: DataOption,
+    references: ReferencesOption = None,
+    derived: DerivedOption = None,
+    schemes: Annotated[str | None, typer.Option(metavar="A,B,...", help="All that can run by default.")] = None,
+    queries: QueriesOption = None,
+    seed: SeedOption = 0,
+    access: AccessOption = None,
+    budget: BudgetOption = None,
+    alpha: AlphaOption = 0.05,
+    journal: JournalOption = None,
+    fail_if: FailOption = None,
+    as_json: JsonOption = False,
+    html: HtmlOption = None,
+    trust: TrustOption = False,
+) -> None:
+    """Compare two models with several schemes in one pass, and combine what they say."""
+    from locard import engine
+    from locard.data import read
+    from locard.models import load
+
+    check_decision(fail_if)
+    owned = read(data)
+    ours, theirs = (load(model, like=owned.domain, trust=trust) for model in (victim, suspect))
+    with progress("asking the suspect") as bar:
+        comparison = engine.compare(
+            ours,
+            theirs,
+            data=owned,
+            references=grouped(references),
+            derived=grouped(derived),
+            schemes=None if schemes is None else [name for name in schemes.split(",") if name],
+            queries=queries,
+            seed=seed,
+            alpha=alpha,
+            access=access,
+            budget=budget,
+            journal=journal_for(theirs, journal),
+            trust=trust,
+            progress=bar,
+        )
+    deliver(comparison, as_json=as_json, html=html, fail_if=fail_if)

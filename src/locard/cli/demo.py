@@ -1,0 +1,4 @@
+"""demo (being written)."""
+
+def demo() -> None:
+    """Train, steal, judge."""

@@ -1,0 +1,45 @@
+"""`locard schemes`: what there is."""
+
+from __future__ import annotations
+
+from locard.cli._options import JsonOption, print_json
+
+
+def schemes(as_json: JsonOption = False) -> None:
+    """List the schemes: claim, access needed, queries, source."""
+    rows = table()
+    if as_json:
+        print_json(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    view = Table(box=None, pad_edge=False)
+    for title in ("scheme", "claim", "victim", "suspect", "queries", "source", "idea"):
+        view.add_column(title, justify="right" if title == "queries" else "left")
+    for row in rows:
+        view.add_row(row["scheme"], row["claim"], row["victim_access"], row["suspect_access"],
+                     f"{row['queries']:,}", row["source"], row["summary"])  # fmt: skip
+    Console().print(view)
+
+
+def table() -> list[dict]:
+    """One row a registered scheme."""
+    from locard.schemes import build
+    from locard.schemes import schemes as registry
+
+    rows = []
+    for name in registry.names():
+        scheme = build(name)
+        rows.append({
+            "scheme": name,
+            "claim": scheme.claim,
+            "victim_access": scheme.victim_access.text,
+            "suspect_access": scheme.suspect_access.text,
+            "queries": scheme.default_queries,
+            "needs_labels": scheme.needs_labels,
+            "needs_population": scheme.needs_population,
+            "source": scheme.citation.short if scheme.citation else "",
+            "summary": scheme.summary,
+        })  # fmt: skip
+    return rows
