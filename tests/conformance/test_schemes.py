@@ -1,0 +1,16 @@
+"""Every registered scheme keeps every law."""
+
+import pytest
+
+from locard.schemes import schemes
+from locard.testing import SCHEME_LAWS, check_scheme
+
+# Smaller than the papers' defaults where only time would change.
+SMALL = {"zest": {"queries": 640, "params": {"masks": 64}}, "ipguard": {"queries": 20}}
+COMPOSED = ["negative+labels+hamming", "random+labels+hamming"]
+
+
+@pytest.mark.parametrize("law", SCHEME_LAWS)
+@pytest.mark.parametrize("name", [*schemes.names(), *COMPOSED])
+def test_law(name, law):
+    check_scheme(name, law, **SMALL.get(name, {}))

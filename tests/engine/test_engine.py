@@ -1,0 +1,247 @@
+"""The verbs, on toy models whose truth is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import locard
+from locard.engine.calibrate import calibrate_all, stratum
+from locard.engine.compare import compare_fingerprints
+from locard.engine.respond import Battery
+from locard.errors import AccessError, BudgetError, CalibrationError, ParameterError
+from locard.models.callable import CallableModel
+from locard.records import Access, Cost, Data, Domain, Lineage
+from locard.testing import toy_domain, toy_model
+
+
+def codes(notices):
+    return {notice.code for notice in notices}
+
+
+def test_a_copy_a_derived_model_and_a_stranger(victim, data, independents):
+    fp = locard.calibrate(locard.extract(victim, data=data), references={"same-data": independents})
+    for suspect, decision in [(toy_model(0), "derived"), (toy_model(0, noise=0.05), "derived"), (toy_model(7), "no-evidence")]:
+        verdict = locard.verify(fp, suspect)
+        assert verdict.decision == decision
+        assert verdict.evidence.p_value == pytest.approx(0.05) or decision == "no-evidence"
+        assert verdict.queries == Cost(asked=100, from_journal=0)
+        assert verdict.access_needed == verdict.access_used == "LABELS"
+        assert verdict.power is None
+        assert "--derived" in verdict.power_reason
+
+
+def test_without_references_nothing_is_claimed(victim, data):
+    verdict = locard.verify(locard.extract(victim, data=data), victim)
+    assert (verdict.decision, verdict.evidence.p_value, verdict.evidence.score) == ("uncalibrated", None, 1.0)
+    assert codes(verdict.warnings) == {"uncalibrated"}
+
+
+def test_power_of_known_thefts(victim, data, independents):
+    thefts = {"noise": [toy_model(0, noise=n) for n in (0.01, 0.02)], "ruin": [toy_model(0, noise=9.0)]}
+    fp = locard.calibrate(locard.extract(victim, data=data), references={"same-data": independents}, derived=thefts)
+    rows = locard.verify(fp, toy_model(3)).power
+    assert [(row.kind, row.flagged, row.n) for row in rows] == [("noise", 2, 2), ("ruin", 0, 1)]
+
+
+def test_a_record_can_be_judged_without_the_model(victim, data, independents):
+    fp = locard.calibrate(locard.extract(victim, data=data), references={"same-data": independents})
+    record = locard.respond(fp, toy_model(0, noise=0.05))
+    asked, judged = locard.verify(fp, toy_model(0, noise=0.05)), locard.verify(fp, record)
+    assert judged.evidence == asked.evidence
+    assert judged.queries == Cost(asked=0, from_journal=0)
+    other = locard.extract(victim, data=data, seed=1)
+    with pytest.raises(ParameterError, match="answers other queries"):
+        locard.verify(other, record)
+    with pytest.raises(ParameterError, match="record of akh cannot be held against a fingerprint of random"):
+        locard.verify(locard.extract(victim, scheme="random+labels+hamming", data=data), record)
+
+
+def test_a_file_is_as_good_as_the_object(victim, data, independents, tmp_path):
+    fp = locard.calibrate(locard.extract(victim, data=data), references={"same-data": independents})
+    path = fp.save(tmp_path / "fp.locard")
+    assert locard.verify(path, toy_model(4)).evidence == locard.verify(fp, toy_model(4)).evidence
+
+
+def test_the_seed_decides(victim, data):
+    one, two = locard.extract(victim, data=data, seed=1), locard.extract(victim, data=data, seed=2)
+    assert one.content != two.content
+    assert one.content == locard.extract(victim, data=data, seed=1).content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"scheme": "ahk"}, ParameterError, "did you mean 'akh'"),
+        ({"scheme": "negative+labels"}, ParameterError, r"sampler\+representation\+distance"),
+        ({"scheme": "negative+labels+haming"}, ParameterError, "did you mean 'hamming'"),
+        ({"params": {"depth": 3}}, ParameterError, "unknown parameter of scheme 'akh': 'depth'"),
+        ({"queries": 0}, ParameterError, r"queries must lie in \[1, inf\); got 0"),
+        ({"queries": 5000}, ParameterError, "5000 inputs that the victim misclassifies are needed, the data hold"),
+        ({"seed": -1}, ParameterError, "seed must be an integer >= 0"),
+        ({"scheme": "no-such-room+labels+hamming"}, ParameterError, "unknown sampler"),
+    ],
+)
+def test_extract_refuses(victim, data, arguments, error, match):
+    with pytest.raises(error, match=match):
+        locard.extract(victim, data=data, **arguments)
+
+
+def test_data_that_do_not_fit(victim, data):
+    with pytest.raises(ParameterError, match="needs data with true labels"):
+        locard.extract(victim, data=replace(data, labels=None))
+    with pytest.raises(ParameterError, match="has label 17; toy-0 has 5 classes"):
+        locard.extract(victim, data=replace(data, labels=data.labels + 13))
+    table = Data(inputs=np.zeros((5, 3), np.float32), labels=np.zeros(5, int), domain=Domain(kind="tabular", shape=(3,)), name="t")
+    with pytest.raises(ParameterError, match=r"toy-0 takes image \(1, 8, 8\).*t holds tabular \(3,\)"):
+        locard.extract(victim, data=table)
+    loud = replace(data, domain=replace(data.domain, bounds=(0.0, 255.0)))
+    with pytest.raises(ParameterError, match="before its own normalisation"):
+        locard.extract(victim, data=loud)
+    right = CallableModel(lambda x: np.eye(5)[data.labels[: len(x)]], domain=toy_domain(), name="oracle", batch_size=10_000)
+    with pytest.raises(ParameterError, match="10 inputs that the victim misclassifies are needed, the data hold 0; give more"):
+        locard.extract(right, data=data)
+
+
+def test_access_is_refused_by_name(victim, data):
+    labels = CallableModel(lambda x: np.zeros(len(x), int), domain=toy_domain(), outputs="labels", classes=5, name="api")
+    with pytest.raises(AccessError, match="boundary.* needs GRADIENTS of the victim; api gives LABELS"):
+        locard.extract(labels, scheme="boundary+labels+hamming", data=data)
+    with pytest.raises(ParameterError, match="unknown access"):
+        locard.verify(locard.extract(victim, data=data), victim, access="root")
+
+
+def test_a_suspect_of_another_kind(victim, data):
+    other = CallableModel(lambda x: x, domain=Domain(kind="tabular", shape=(5,)), outputs="logits", name="table")
+    with pytest.raises(ParameterError, match="cannot be compared by their answers"):
+        locard.verify(locard.extract(victim, data=data), other)
+
+
+def test_budget(victim, data):
+    fp = locard.extract(victim, data=data)
+    with pytest.raises(BudgetError, match="budget of 60 queries to toy-1 is spent; 40 more are needed"):
+        locard.verify(fp, toy_model(1), budget=60)
+    assert locard.verify(fp, toy_model(1), budget=100).queries.asked == 100
+
+
+def test_a_spent_budget_loses_nothing(victim, data, tmp_path):
+    fp = locard.extract(victim, data=data)
+    journal = tmp_path / "journal.sqlite"
+    with pytest.raises(BudgetError):
+        locard.verify(fp, toy_model(1), budget=60, journal=journal)
+    assert locard.verify(fp, toy_model(1), budget=40, journal=journal).queries == Cost(asked=40, from_journal=60)
+    assert locard.verify(fp, toy_model(1), journal=journal).queries == Cost(asked=0, from_journal=100)
+    assert locard.verify(fp, toy_model(2), journal=journal).queries == Cost(asked=100, from_journal=0)
+
+
+@pytest.mark.parametrize(
+    ("lineage", "expected"),
+    [
+        (Lineage(), "unstated"),
+        (Lineage(data="a"), "same-data"),
+        (Lineage(data="a", architecture="cnn"), "same-architecture"),
+        (Lineage(data="b", architecture="cnn"), "disjoint"),
+        (Lineage(data="b", parent="someone"), "foreign-theft"),
+        (Lineage(derived_by="prune"), "foreign-theft"),
+    ],
+)
+def test_strata_follow_from_lineage(victim, data, lineage, expected):
+    fp = replace(locard.extract(victim, data=data), lineage=Lineage(architecture="cnn", data="a"))
+    assert stratum(fp, lineage) == expected
+
+
+def test_calibration_refuses(victim, data, independents):
+    fp = locard.extract(victim, data=data)
+    with pytest.raises(CalibrationError, match="at least one reference"):
+        locard.calibrate(fp, references=[])
+    with pytest.raises(CalibrationError, match="toy-0 is the victim itself"):
+        locard.calibrate(fp, references=[toy_model(0)])
+    with pytest.raises(CalibrationError, match=r"given 2 times \(toy-100, toy-100\)"):
+        locard.calibrate(fp, references=[independents[0], independents[0]])
+    child = toy_model(50)
+    child.lineage = Lineage(parent=victim.digest, derived_by="prune")
+    with pytest.raises(CalibrationError, match=r"derived from the victim \(prune\); give it as --derived"):
+        locard.calibrate(fp, references=[child])
+
+
+def test_a_theft_among_the_references_twice_over_is_told(victim, data, independents):
+    fp = locard.calibrate(locard.extract(victim, data=data), references={"same-data": independents})
+    assert "suspect-is-reference" in codes(locard.verify(fp, independents[3]).warnings)
+
+
+def test_suspects_that_answer_at_random_or_always_the_same(victim, data, independents):
+    fp = locard.calibrate(locard.extract(victim, data=data), references={"same-data": independents})
+    noise = np.random.default_rng(0)
+    drunk = CallableModel(lambda x: noise.integers(0, 5, len(x)), domain=toy_domain(), outputs="labels", classes=5, name="drunk")
+    assert "random-answers" in codes(locard.verify(fp, drunk).warnings)
+    stuck = CallableModel(lambda x: np.full(len(x), 2), domain=toy_domain(), outputs="labels", classes=5, name="stuck")
+    assert "constant-answers" in codes(locard.verify(fp, stuck).warnings)
+    assert codes(locard.verify(fp, toy_model(5)).warnings) == {"missing-stratum"}
+
+
+def test_one_pass_for_many_fingerprints(victim, data, independents):
+    names = ["akh", "random+labels+hamming", "negative+labels+hamming"]
+    fps = calibrate_all([locard.extract(victim, scheme=n, data=data) for n in names], references={"same-data": independents})
+    asked = []
+    model = toy_model(0, noise=0.05)
+    function = model._function
+    model._function = lambda x: asked.append(len(x)) or function(x)
+    found = compare_fingerprints(fps, model)
+    distinct = len(np.unique(np.concatenate([fp.queries["inputs"] for fp in fps]), axis=0))
+    assert asked[0] == distinct == found.queries.asked  # the first call asked everything; the others only repeat a few
+    assert sum(v.queries.asked for v in found.evidence) == distinct
+    assert [v.queries.asked + v.queries.from_journal for v in found.evidence] == [100, 100, 100]
+    assert found.evidence[2].queries.asked == 0  # akh had asked the same
+    assert (found.decision, found.method) == ("derived", "conformal rank")
+    alone = [locard.verify(fp, toy_model(0, noise=0.05)).evidence for fp in fps]
+    assert [v.evidence for v in found.evidence] == alone
+
+
+def test_compare(victim, data, independents):
+    found = locard.compare(victim, toy_model(9), data=data, references={"same-data": independents}, schemes=["akh"])
+    assert found.decision == "no-evidence"
+    assert found.p_value == found.evidence[0].evidence.p_value
+    every = locard.compare(victim, toy_model(0), data=data, queries=20)
+    assert every.decision == "uncalibrated"
+    assert every.p_value is None
+    assert "ipguard" in every.skipped
+    assert "GRADIENTS" in every.skipped["ipguard"]
+    with pytest.raises(AccessError, match="ipguard needs GRADIENTS"):
+        locard.compare(victim, toy_model(9), data=data, schemes=["ipguard"])
+
+
+def test_fingerprints_of_two_victims_do_not_mix(victim, data):
+    fps = [locard.extract(model, data=data) for model in (victim, toy_model(1))]
+    with pytest.raises(ParameterError, match="several victims"):
+        compare_fingerprints(fps, toy_model(2))
+    with pytest.raises(ParameterError, match="no scheme can run"):
+        compare_fingerprints([], toy_model(2), skipped={"akh": "why"})
+
+
+def test_the_check_inputs_tell_weak_references(victim, data):
+    fp = locard.extract(victim, data=data)
+    assert fp.accuracy == pytest.approx(np.mean(fp.check["labels"] == _labels(victim, fp.check["inputs"])))
+    oracle = replace(fp, accuracy=0.99)
+    calibrated = locard.calibrate(oracle, references=[toy_model(seed) for seed in range(100, 119)])
+    assert "weak-references" in codes(locard.verify(calibrated, toy_model(3)).warnings)
+
+
+def test_the_exhibit_shows_what_few_references_share(victim, data, independents):
+    fp = locard.calibrate(locard.extract(victim, data=data), references={"same-data": independents})
+    exhibit = locard.verify(fp, toy_model(0)).exhibit
+    assert exhibit.inputs.shape == (12, 1, 8, 8)
+    assert exhibit.victim == exhibit.suspect
+    assert list(exhibit.share) == sorted(exhibit.share)
+    assert exhibit.share[0] == min(fp.calibration.agreement)
+
+
+def test_battery_refuses_what_was_not_granted(victim, data):
+    fp = locard.extract(victim, data=data)
+    gated = CallableModel(lambda x: x, domain=toy_domain(), outputs="values", name="regressor")
+    with pytest.raises(AccessError, match="akh needs LABELS of the suspect; regressor gives VALUES"):
+        Battery([fp], gated)
+    assert Battery([fp], toy_model(1), access=Access.GRADIENTS).records()
+
+
+def _labels(model, x):
+    return locard.models.restrict(model, Access.LABELS).labels(x)
