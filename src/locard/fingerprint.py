@@ -1,11 +1,17 @@
 """The fingerprint: what an owner keeps of a model, as one safetensors file that is data and never code.
 
-File format, schema 1. Suffix `.locard`, the safetensors container, one metadata entry `locard` that holds a JSON header, and
-tensors in three groups: `queries/NAME` (what is asked), `record/NAME` (what the model answered, reduced by the scheme) and
-`check/NAME` (labelled inputs on which reference models show their accuracy). Strings are stored as UTF-8 bytes
-(`NAME@utf8`) with their ends (`NAME@ends`). The header carries two SHA-256 digests: `content`, over everything but the
-calibration, and `calibration`. Same inputs, seed, versions and thread count give the same bytes.
+File format, schema 1. Suffix `.locard`, the safetensors container, one metadata entry `locard` that holds a JSON
+header, and tensors in three groups: `queries/NAME` (what is asked), `record/NAME` (what the model answered, reduced by
+the scheme) and `check/NAME` (labelled inputs on which reference models show their accuracy). Strings are stored as
+UTF-8 bytes (`NAME@utf8`) with their ends (`NAME@ends`). The header carries two SHA-256 digests: `content`, over
+everything but the calibration, and `calibration`. Same inputs, seed, versions and thread count give the same bytes.
 """
+
+# JSON from files comes in untyped; each field is checked by hand.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
+# JSON from files comes in untyped; each field is checked by hand.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 
 from __future__ import annotations
 
@@ -14,6 +20,7 @@ import json
 import os
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -231,11 +238,12 @@ def _parse(header: Any, tensors: dict[str, np.ndarray]) -> Fingerprint:
     if header["seed"] < 0 or header["cost"] < 0:
         raise ArtefactError("fields 'seed' and 'cost' must be >= 0")
     groups = _group(tensors)
-    fields = {name: header[name] for name in kinds if name not in ("schema", "digests", "calibration")}
+    fields: dict[str, Any] = {name: header[name] for name in kinds if name not in ("schema", "digests", "calibration")}
     fields["domain"] = Domain.from_json(header["domain"])
     fields["lineage"] = Lineage.from_json(header["lineage"])
     calibration = None if header["calibration"] is None else _calibration_from_json(header["calibration"])
-    fingerprint = Fingerprint(**fields, **groups, calibration=calibration)
+    fields |= groups
+    fingerprint = Fingerprint(**fields, calibration=calibration)
     for name, found in (("content", fingerprint.content), ("calibration", fingerprint.calibration_digest)):
         if header["digests"].get(name) != found:
             raise ArtefactError(f"the {name} digest does not match what the file holds")
@@ -261,12 +269,14 @@ def _group(tensors: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _strings(name: str, data: np.ndarray, ends: np.ndarray | None) -> np.ndarray:
-    sound = ends is not None and ends.dtype == np.int64 and ends.ndim == 1 and data.dtype == np.uint8 and data.ndim == 1
-    if not sound or (np.diff(ends, prepend=0) < 0).any() or (ends[-1] if len(ends) else 0) != len(data):
-        raise ArtefactError(f"tensor {name!r} and its ends do not fit together")
-    raw = data.tobytes()
+    unfit = ArtefactError(f"tensor {name!r} and its ends do not fit together")
+    if ends is None or ends.dtype != np.int64 or ends.ndim != 1 or data.dtype != np.uint8 or data.ndim != 1:
+        raise unfit
+    if (np.diff(ends, prepend=0) < 0).any() or (ends[-1] if len(ends) else 0) != len(data):
+        raise unfit
+    raw, marks = data.tobytes(), [0, *ends.tolist()]
     try:
-        items = [raw[a:b].decode() for a, b in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
+        items = [raw[start:end].decode() for start, end in pairwise(marks)]
     except UnicodeDecodeError:
         raise ArtefactError(f"tensor {name!r} is no UTF-8") from None
     return np.array(items, dtype=object)

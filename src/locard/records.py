@@ -1,11 +1,17 @@
 """The plain records that travel between rooms. NumPy only, no behaviour beyond checking themselves."""
 
+# JSON from files comes in untyped; each field is checked by hand.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
+# JSON from files comes in untyped; each field is checked by hand.
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import enum
 import hashlib
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -166,6 +172,7 @@ class Domain:
         """Read what `to_json` wrote; a wrong field is a `ParameterError` that names it."""
         if not isinstance(value, dict):
             raise ParameterError(f"domain must be a JSON object; got {type(value).__name__}")
+        value = cast("dict[str, Any]", value)
         wrong = sorted(set(value) - {"kind", "shape", "dtype", "bounds", "quantum", "columns"})
         if wrong:
             raise ParameterError(f"domain has an unknown field {wrong[0]!r}")
@@ -256,6 +263,7 @@ class Lineage:
         kinds = {"architecture": str, "data": str, "seed": int, "parent": str, "derived_by": str}
         if not isinstance(value, dict):
             raise ParameterError(f"lineage must be a JSON object; got {type(value).__name__}")
+        value = cast("dict[str, Any]", value)
         for key, item in value.items():
             if key not in kinds:
                 raise ParameterError(f"lineage has an unknown field {key!r}")

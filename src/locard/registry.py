@@ -10,7 +10,7 @@ import os
 import pkgutil
 import warnings
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from locard.errors import ParameterError, unknown
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
-C = TypeVar("C", bound=type)
+C = TypeVar("C", bound=type[Any])
 
 
 class Registry(Generic[T]):
@@ -44,7 +44,7 @@ class Registry(Generic[T]):
                 raise ParameterError(
                     f"{self._kind} name {name!r} is taken twice: by {taken.__module__} and by {cls.__module__}"
                 )
-            self._table[name] = cls
+            self._table[name] = cast("type[T]", cls)
             return cls
 
         return enter
@@ -83,6 +83,6 @@ class Registry(Generic[T]):
         # A stranger's broken package must not take Locard down with it, whatever it raises.
         try:
             self.register(entry.name)(entry.load())
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             origin = entry.dist.name if entry.dist is not None else entry.value
             warnings.warn(f"the {self._kind} {entry.name!r} of {origin} cannot be used: {error}", stacklevel=2)

@@ -22,7 +22,7 @@ def derive(seed: int, name: str) -> int:
     Raises:
         ParameterError: the seed is not an integer >= 0.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ParameterError(f"seed must be an integer >= 0; got {seed!r}")
     digest = hashlib.blake2b(f"{int(seed)}/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -1,7 +1,7 @@
 """The command line: one thin file for each verb. Results go to standard output, talk to standard error.
 
-Exit codes: 0 it ran, 1 a bug of ours, 2 something outside Locard is not as it must be (one line says what), 3 the decision
-named by --fail-if, 130 interrupted.
+Exit codes: 0 it ran, 1 a bug of ours, 2 something outside Locard is not as it must be (one line says what), 3 the
+decision named by --fail-if, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -63,8 +63,10 @@ def run(argv: Sequence[str]) -> int:
 
 
 def spread(argv: Sequence[str]) -> list[str]:
-    """Give each value of an option that takes several a flag of its own: `--references a b` is `--references a
-    --references b`."""
+    """Give each value of an option that takes several a flag of its own.
+
+    `--references a b` becomes `--references a --references b`.
+    """
     words: list[str] = []
     flag, given = None, 0
     for index, word in enumerate(argv):

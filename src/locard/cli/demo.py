@@ -1,4 +1,5 @@
 """demo (being written)."""
 
+
 def demo() -> None:
     """Train, steal, judge."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from locard.cli._options import JsonOption, print_json
 
 
@@ -23,7 +25,7 @@ def schemes(as_json: JsonOption = False) -> None:
     Console().print(view)
 
 
-def table() -> list[dict]:
+def table() -> list[dict[str, Any]]:
     """One row a registered scheme."""
     from locard.schemes import build
     from locard.schemes import schemes as registry

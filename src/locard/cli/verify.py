@@ -49,4 +49,6 @@ def verify(
     with progress("asking the suspect") as bar:
         verdict = engine.verify(fp, model, alpha=alpha, access=access, budget=budget,
                                 journal=journal_for(model, journal), progress=bar)  # fmt: skip
-    deliver(replace(verdict, reproduce=shlex.join(["locard", *sys.argv[1:]])), as_json=as_json, html=html, fail_if=fail_if)
+    deliver(
+        replace(verdict, reproduce=shlex.join(["locard", *sys.argv[1:]])), as_json=as_json, html=html, fail_if=fail_if
+    )

@@ -6,7 +6,7 @@ import numpy as np
 
 from locard.data.base import Reader, readers
 from locard.data.splits import split
-from locard.errors import ParameterError
+from locard.errors import ParameterError, need
 from locard.records import Data, Domain
 
 DOMAIN = Domain(kind="image", shape=(1, 8, 8), bounds=(0.0, 1.0), quantum=1 / 16)
@@ -14,7 +14,7 @@ DOMAIN = Domain(kind="image", shape=(1, 8, 8), bounds=(0.0, 1.0), quantum=1 / 16
 
 @readers.register("digits")
 class Digits(Reader):
-    """ "digits" is all of it, "digits:train" and "digits:test" a fixed split into 1,200 and 597."""
+    """All of it as "digits"; a fixed split into 1,200 and 597 as "digits:train" and "digits:test"."""
 
     @classmethod
     def recognises(cls, name: str) -> bool:
@@ -24,9 +24,8 @@ class Digits(Reader):
     @classmethod
     def read(cls, name: str) -> Data:
         """(n, 1, 8, 8) float32 in [0, 1]."""
-        from sklearn.datasets import load_digits
-
-        x, y = load_digits(return_X_y=True)
+        datasets = need("sklearn.datasets", extra="sklearn", why="the data set digits")
+        x, y = datasets.load_digits(return_X_y=True)
         images = (x.reshape(-1, 1, 8, 8) / 16).astype(np.float32)
         data = Data(inputs=images, labels=y.astype(np.int64), domain=DOMAIN, name="digits",
                     classes=tuple("0123456789"))  # fmt: skip

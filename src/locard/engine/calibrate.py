@@ -44,7 +44,8 @@ def calibrate(
         The same fingerprint with a calibration.
 
     Raises:
-        CalibrationError: no reference, the same model twice, the victim itself, or a derived model among the references.
+        CalibrationError: no reference, the same model twice, the victim itself, or a derived model among the
+        references.
     """
     return calibrate_all([fingerprint], references=references, derived=derived, trust=trust, progress=progress)[0]
 

@@ -88,8 +88,8 @@ def fit(model: Model, data: Data) -> Data:
         raise ParameterError(f"{model.source} takes {theirs.text}; {data.name} holds {ours.text}")
     if None not in (ours.bounds, theirs.bounds) and ours.bounds != theirs.bounds:
         raise ParameterError(
-            f"{model.source} takes inputs in {list(theirs.bounds or ())}, {data.name} lies in {list(ours.bounds or ())}; "
-            "give data as the model takes them, before its own normalisation"
+            f"{model.source} takes inputs in {list(theirs.bounds or ())}, {data.name} lies in "
+            f"{list(ours.bounds or ())}; give data as the model takes them, before its own normalisation"
         )
     domain = Domain(
         kind=theirs.kind,
@@ -100,12 +100,14 @@ def fit(model: Model, data: Data) -> Data:
         columns=theirs.columns or ours.columns,
     )
     if data.labels is not None and model.classes is not None and len(data) and int(data.labels.max()) >= model.classes:
-        raise ParameterError(f"{data.name} has label {int(data.labels.max())}; {model.source} has {model.classes} classes")
+        raise ParameterError(
+            f"{data.name} has label {int(data.labels.max())}; {model.source} has {model.classes} classes"
+        )
     return replace(data, inputs=domain.check(data.inputs), domain=domain)
 
 
 def accuracy_on(model: Model, check: dict[str, np.ndarray]) -> float | None:
-    """Share of right answers on a fingerprint's check inputs; None where there are none or the model gives no labels."""
+    """Share of right answers on a fingerprint's check inputs; None without inputs or without labels."""
     if not check or Access.LABELS not in model.grants.implied:
         return None
     labels = view(Session(model, Access.LABELS), Access.LABELS).labels(check["inputs"])

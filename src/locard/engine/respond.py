@@ -121,6 +121,6 @@ def _check_domain(fingerprint: Fingerprint, model: Model) -> None:
     ours, theirs = fingerprint.domain, model.domain
     if (ours.kind, ours.shape) != (theirs.kind, theirs.shape):
         raise ParameterError(
-            f"{model.source} takes {theirs.text}; the fingerprint asks {ours.text}: these two models cannot be compared by "
-            "their answers"
+            f"{model.source} takes {theirs.text}; the fingerprint asks {ours.text}: these two models cannot be "
+            "compared by their answers"
         )

@@ -85,7 +85,9 @@ def judge(
         ParameterError: the record answers another fingerprint.
     """
     if fingerprint.scheme != record.scheme or fingerprint.params != record.params:
-        raise ParameterError(f"a record of {record.scheme} cannot be held against a fingerprint of {fingerprint.scheme}")
+        raise ParameterError(
+            f"a record of {record.scheme} cannot be held against a fingerprint of {fingerprint.scheme}"
+        )
     _check_queries(fingerprint, record)
     scheme = build(fingerprint.scheme, fingerprint.params)
     calibration = fingerprint.calibration or Calibration()
@@ -120,7 +122,10 @@ def judge(
 
 
 def inspect_answers(battery: Battery, fingerprint: Fingerprint, record: Fingerprint) -> tuple[Notice, ...]:
-    """What the suspect's answers warn of. A model on this machine is asked a few queries twice, which is not counted."""
+    """What the suspect's answers warn of.
+
+    A model on this machine is asked a few queries twice, which is not counted.
+    """
     session, inputs = battery.session, fingerprint.queries["inputs"][:REPEATS]
     repeated, logits = None, None
     rung = (session.access.implied & (Access.LABELS | Access.PROBABILITIES | Access.LOGITS)).top
@@ -134,7 +139,8 @@ def inspect_answers(battery: Battery, fingerprint: Fingerprint, record: Fingerpr
 
 def _check_queries(fingerprint: Fingerprint, record: Fingerprint) -> None:
     same = fingerprint.queries.keys() == record.queries.keys() and all(
-        fingerprint.queries[name] is record.queries[name] or np.array_equal(fingerprint.queries[name], record.queries[name])
+        fingerprint.queries[name] is record.queries[name]
+        or np.array_equal(fingerprint.queries[name], record.queries[name])
         for name in fingerprint.queries
     )
     if not same:
@@ -155,4 +161,3 @@ def _exhibit(scheme: Scheme, fingerprint: Fingerprint, record: Fingerprint) -> E
         share=tuple(float(rarity[i]) for i in order),
         domain=fingerprint.domain,
     )
-

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from locard.errors import CalibrationError
 from locard.evidence.conformal import p_value
@@ -38,7 +37,11 @@ def conformal_rank(references: np.ndarray, scores: np.ndarray) -> float:
     """
     references, scores = np.asarray(references, np.float64), np.asarray(scores, np.float64)
     if references.ndim != 2 or scores.shape != references.shape[1:] or 0 in references.shape:
-        raise CalibrationError(f"expected scores (R, S) and (S,) with R, S >= 1; got {references.shape}, {scores.shape}")
+        raise CalibrationError(
+            f"expected scores (R, S) and (S,) with R, S >= 1; got {references.shape}, {scores.shape}"
+        )
+    from scipy.stats import rankdata
+
     sums = rankdata(np.vstack([references, scores]), axis=0).sum(axis=1)
     return p_value(sums[:-1], float(sums[-1]))
 
@@ -51,8 +54,9 @@ def bonferroni(p_values: Sequence[float]) -> float:
 
 
 def combine(references: Sequence[Sequence[Reference]], scores: Sequence[float], p_values: Sequence[float]) -> Combined:
-    """Conformal rank where all schemes have the same references, stratum by stratum, the largest p reported; otherwise
-    Bonferroni.
+    """Combine by conformal rank where all schemes have the same references, else by Bonferroni.
+
+    The rank is taken stratum by stratum, and the largest p is reported.
 
     Args:
         references: for each scheme, its reference models.
@@ -68,7 +72,8 @@ def combine(references: Sequence[Sequence[Reference]], scores: Sequence[float], 
     if any(table.keys() != tables[0].keys() for table in tables):
         floor = bonferroni([1 / (len(rows) + 1) for rows in references])
         return Combined(p_value=bonferroni(p_values), floor=floor, method="bonferroni")
-    values, floors = [], []
+    values: list[float] = []
+    floors: list[float] = []
     for stratum in sorted({stratum for _, stratum in tables[0]}):
         models = [key for key in tables[0] if key[1] == stratum]
         matrix = np.array([[table[key] for table in tables] for key in models])

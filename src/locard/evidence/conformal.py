@@ -1,7 +1,7 @@
 """p-values by rank among reference models.
 
-The unit is the model: under the null a suspect is exchangeable with the references of its stratum, so its rank among them
-is uniform, whatever the score and however its queries depend on each other [1].
+The unit is the model: under the null a suspect is exchangeable with the references of its stratum, so its rank among
+them is uniform, whatever the score and however its queries depend on each other [1].
 
 [1] Phipson & Smyth. Permutation p-values should never be zero. SAGMB 9(1), 2010: (b + 1) / (m + 1).
 """
@@ -43,8 +43,8 @@ def p_value(references: Sequence[float] | np.ndarray, score: float) -> float:
 def stratified(references: Sequence[Reference], score: float, statistic: str) -> Evidence:
     """The evidence of one score: p in each stratum, the largest of them reported.
 
-    The null moves with how much references and victim have in common, and nobody knows the suspect's stratum, so the least
-    favourable one decides.
+    The null moves with how much references and victim have in common, and nobody knows the suspect's stratum, so the
+    least favourable one decides.
 
     Args:
         references: reference models with their strata; none at all gives evidence without a p-value.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scipy.stats import beta
-
 from locard.errors import check_number
 from locard.evidence.conformal import stratified
 from locard.records import Power, Reference
@@ -22,12 +20,14 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
     Returns:
         Lower and upper end, in [0, 1].
     """
+    from scipy.special import betaincinv
+
     check_number("n", n, low=1)
     check_number("k", k, low=0, high=n)
     check_number("level", level, above=0, below=1)
     tail = (1 - level) / 2
-    low = 0.0 if k == 0 else float(beta.ppf(tail, k, n - k + 1))
-    high = 1.0 if k == n else float(beta.ppf(1 - tail, k + 1, n - k))
+    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, tail))
+    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - tail))
     return low, high
 
 
@@ -44,7 +44,7 @@ def power(derived: Sequence[Reference], references: Sequence[Reference], alpha: 
     """
     if not derived or not references:
         return None
-    rows = []
+    rows: list[Power] = []
     for kind in sorted({model.stratum for model in derived}):
         values = [stratified(references, model.score, "").p_value for model in derived if model.stratum == kind]
         flagged = sum(p is not None and p <= alpha for p in values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,16 @@ import numpy as np
 from locard.evidence.conformal import STRATA
 from locard.records import Calibration, Notice
 
+# A median reference so much less accurate than the victim is no match for it.
+ACCURACY_GAP = 0.1
+
 
 def of_answers(
-    record: dict[str, np.ndarray], *, victim: dict[str, np.ndarray], repeated: float | None, at_logits: np.ndarray | None
+    record: dict[str, np.ndarray],
+    *,
+    victim: dict[str, np.ndarray],
+    repeated: float | None,
+    at_logits: np.ndarray | None,
 ) -> list[Notice]:
     """What the suspect's answers give away.
 
@@ -21,24 +29,23 @@ def of_answers(
         repeated: share of queries answered otherwise when asked twice, or None where that was not tried.
         at_logits: (n, C) answers that the model calls logits, or None.
     """
-    notices = []
+    found: dict[str, str] = {}
     if repeated:
-        notices.append(Notice(code="random-answers", text=(
-            f"the suspect answers at random: {repeated:.0%} of repeated queries were answered otherwise; "
-            "the score is one draw of many")))  # fmt: skip
-    labels, own = record.get("labels"), victim.get("labels")
-    if labels is not None and len(labels) >= 10 and len(np.unique(labels)) == 1 and (
-        own is None or len(np.unique(own)) > 1
-    ):  # fmt: skip
-        notices.append(Notice(code="constant-answers", text=(
-            f"the suspect answers class {int(labels[0])} to every query; is its input normalised as it expects?")))  # fmt: skip
-    if at_logits is not None and at_logits.ndim == 2 and at_logits.shape[1] > 1 and (
-        at_logits.min() >= 0 and np.abs(at_logits.sum(axis=1) - 1).max() < 1e-3
-    ):  # fmt: skip
-        notices.append(Notice(code="logits-are-probabilities", text=(
-            "what the suspect calls logits are probabilities (no negative number, rows add up to 1); "
-            "load it with outputs='probabilities'")))  # fmt: skip
-    return notices
+        found["random-answers"] = (
+            f"the suspect answers at random: {repeated:.0%} of repeated queries were answered otherwise; the score is "
+            "one draw of many"
+        )
+    if _constant(record.get("labels")) and not _constant(victim.get("labels")):
+        found["constant-answers"] = (
+            f"the suspect answers class {int(record['labels'][0])} to every query; is its input normalised "
+            "as it expects?"
+        )
+    if at_logits is not None and _probabilities(at_logits):
+        found["logits-are-probabilities"] = (
+            "what the suspect calls logits are probabilities (no negative number, rows add up to 1); load it with "
+            "outputs='probabilities'"
+        )
+    return [Notice(code=code, text=text) for code, text in found.items()]
 
 
 def of_calibration(calibration: Calibration | None, *, alpha: float, accuracy: float | None) -> list[Notice]:
@@ -51,27 +58,44 @@ def of_calibration(calibration: Calibration | None, *, alpha: float, accuracy: f
     """
     references = () if calibration is None else calibration.references
     if not references:
-        return [Notice(code="uncalibrated", text=(
-            "no reference models: the score has no error rate; run locard calibrate with independent models"))]  # fmt: skip
-    notices = []
-    sizes = {s: sum(r.stratum == s for r in references) for s in sorted({r.stratum for r in references})}
-    for stratum, n in sizes.items():
+        text = "no reference models: the score has no error rate; run locard calibrate with independent models"
+        return [Notice(code="uncalibrated", text=text)]
+    notices: list[Notice] = []
+    sizes = Counter(reference.stratum for reference in references)
+    for stratum, n in sorted(sizes.items()):
         if 1 / (n + 1) > alpha:
-            notices.append(Notice(code="too-few-references", text=(
+            text = (
                 f"{n} references in stratum {stratum} cannot give p below {1 / (n + 1):.3g}; alpha {alpha:g} needs "
-                f"{int(np.ceil(1 / alpha - 1 - 1e-9))}")))  # fmt: skip
+                f"{int(np.ceil(1 / alpha - 1 - 1e-9))}"
+            )
+            notices.append(Notice(code="too-few-references", text=text))
     missing = [stratum for stratum in STRATA if stratum not in sizes]
     if missing:
-        notices.append(Notice(code="missing-stratum", text=(
-            f"no references in {', '.join(missing)}: the error rate is not known for a suspect of that kind")))  # fmt: skip
-    known = [r.accuracy for r in references if r.accuracy is not None]
-    if accuracy is not None and known and float(np.median(known)) < accuracy - 0.1:
-        notices.append(Notice(code="weak-references", text=(
+        text = f"no references in {', '.join(missing)}: the error rate is not known for a suspect of that kind"
+        notices.append(Notice(code="missing-stratum", text=text))
+    known = [reference.accuracy for reference in references if reference.accuracy is not None]
+    if accuracy is not None and known and float(np.median(known)) < accuracy - ACCURACY_GAP:
+        text = (
             f"the references are far less accurate (median {np.median(known):.0%}) than the victim ({accuracy:.0%}); "
-            "worse models agree less, so the p-value is too small")))  # fmt: skip
+            "worse models agree less, so the p-value is too small"
+        )
+        notices.append(Notice(code="weak-references", text=text))
     return notices
 
 
 def doubles(digests: Sequence[str]) -> list[str]:
     """Digests that occur more than once."""
-    return sorted({digest for digest in digests if list(digests).count(digest) > 1})
+    return sorted(digest for digest, times in Counter(digests).items() if times > 1)
+
+
+def _constant(labels: np.ndarray | None) -> bool:
+    return labels is not None and len(labels) >= 10 and len(np.unique(labels)) == 1
+
+
+def _probabilities(answers: np.ndarray) -> bool:
+    return (
+        answers.ndim == 2
+        and answers.shape[1] > 1
+        and bool(answers.min() >= 0)
+        and bool(np.abs(answers.sum(axis=1) - 1).max() < 1e-3)
+    )

@@ -34,7 +34,7 @@ class Negative:
     ) -> Queries:
         """See `Sampler.draw`. Cost: one query to the victim for each input of the data."""
         if data.labels is None:
-            raise ParameterError(f"the victim's mistakes need true labels, and {data.name} has none; give labelled data")
+            raise ParameterError(f"mistakes are found by true labels, and {data.name} has none; give labelled data")
         inputs = data.domain.deliver(data.inputs)
         wrong = np.flatnonzero(victim.labels(inputs) != data.labels)
         rows = take(

@@ -14,7 +14,10 @@ Record = dict[str, np.ndarray]
 
 
 class Representation(Protocol):
-    """Asks queries and reduces the answers. A frozen dataclass whose fields are the parameters that change the value."""
+    """Asks queries and reduces the answers.
+
+    A frozen dataclass whose fields are the parameters that change the value.
+    """
 
     @property
     def access(self) -> Access:
@@ -26,8 +29,10 @@ class Representation(Protocol):
         ...
 
     def inputs(self, queries: Queries) -> np.ndarray | None:
-        """All inputs that `record` will ask, when they fit in memory at once, so that a battery is asked in one pass;
-        None when they are made piece by piece."""
+        """All inputs that `record` will ask, so that a battery is asked in one pass.
+
+        None when they are made piece by piece, because they do not fit in memory at once.
+        """
         ...
 
     def record(self, view: Any, queries: Queries) -> Record:

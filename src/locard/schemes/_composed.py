@@ -43,7 +43,7 @@ class Composed(QueryScheme):
         return {
             f"{part}.{field.name}": getattr(value, field.name)
             for part, value in parts.items()
-            for field in dataclasses.fields(value)  # pyright: ignore[reportArgumentType]
+            for field in dataclasses.fields(value)
         }
 
 

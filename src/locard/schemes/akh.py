@@ -4,8 +4,8 @@ Queries are inputs that the victim misclassifies; the score is the share that th
 (1 - d, where d is the paper's Hamming distance over N queries). The paper ranks models and gives no threshold; here
 reference models give the p-value. A model against itself scores 1 whatever the data (one-sided error).
 
-Independent models do share mistakes, on mislabelled and ambiguous inputs, and share more of them when they trained on the
-same data; calibrate with references of both kinds.
+Independent models do share mistakes, on mislabelled and ambiguous inputs, and share more of them when they trained on
+the same data; calibrate with references of both kinds.
 
 [1] Godinot, Le Merrer, Penzo, Taïani, Trédan. Queries, Representation & Detection: The Next 100 Model Fingerprinting
 Schemes. AAAI 2025. The multi-query form follows the authors' released code.

@@ -37,7 +37,7 @@ class Citation:
 
     @property
     def short(self) -> str:
-        """ "Cao et al. 2021"."""
+        """As in "Cao et al. 2021"."""
         names = self.authors.split(" and ")
         family = [name.split()[-1] for name in names]
         who = family[0] if len(family) == 1 else " & ".join(family) if len(family) == 2 else f"{family[0]} et al."

@@ -39,7 +39,10 @@ def _ladder(make: Make, x: np.ndarray) -> None:
     for rung, values in answers.items():
         if rung is not Access.LABELS:
             law(values.dtype == np.float32 and values.ndim == 2, f"{rung.name} must be (n, k) float32")
-            law(model.classes in (None, values.shape[1]), f"{rung.name} has {values.shape[1]} columns, not {model.classes}")
+            law(
+                model.classes in (None, values.shape[1]),
+                f"{rung.name} has {values.shape[1]} columns, not {model.classes}",
+            )
 
 
 def _batch_size(make: Make, x: np.ndarray) -> None:

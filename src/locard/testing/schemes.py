@@ -78,7 +78,10 @@ def _round_trip(bench: _Bench) -> None:
     law(again.content == fp.content, "the content digest changes on the way through a file")
     law(again.to_bytes() == fp.to_bytes(), "a fingerprint read and written again has other bytes")
     record = engine.respond(again, bench.model(1))
-    law(bench.scheme.similarity(again, record) == bench.score(fp, bench.model(1)), "a saved fingerprint scores otherwise")
+    law(
+        bench.scheme.similarity(again, record) == bench.score(fp, bench.model(1)),
+        "a saved fingerprint scores otherwise",
+    )
 
 
 def _same_seed(bench: _Bench) -> None:
@@ -168,7 +171,12 @@ SCHEME_LAWS = tuple(_LAWS)
 
 
 def check_scheme(
-    name: str, law_name: str, *, params: dict[str, Any] | None = None, queries: int | None = None, data: Data | None = None
+    name: str,
+    law_name: str,
+    *,
+    params: dict[str, Any] | None = None,
+    queries: int | None = None,
+    data: Data | None = None,
 ) -> None:
     """Hold one registered or composed scheme to one law, on toy models.
 
@@ -184,5 +192,11 @@ def check_scheme(
     """
     scheme = build(name, params)
     _LAWS[law_name](
-        _Bench(name=name, params=params or {}, queries=queries, scheme=scheme, data=data if data is not None else toy_data())
+        _Bench(
+            name=name,
+            params=params or {},
+            queries=queries,
+            scheme=scheme,
+            data=data if data is not None else toy_data(),
+        )
     )
