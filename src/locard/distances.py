@@ -19,7 +19,9 @@ def hamming(a: np.ndarray, b: np.ndarray) -> float:
     """Share of entries that differ; in [0, 1]. Needs discrete entries."""
     _same_shape("hamming", a, b)
     if a.dtype.kind == "f" or b.dtype.kind == "f":
-        raise ParameterError("hamming compares discrete entries such as labels; got floating-point ones, use l2 or cosine")
+        raise ParameterError(
+            "hamming compares discrete entries such as labels; got floating-point ones, use l2 or cosine"
+        )
     return float(np.mean(a != b))
 
 
@@ -46,7 +48,41 @@ def l2(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.sqrt(np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)))
 
 
-DISTANCES: dict[str, Distance] = {"hamming": hamming, "cosine": cosine, "l1": l1, "l2": l2}
+def flat_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """1 - cos of the two whole records, each read as one vector; in [0, 2]."""
+    _same_shape("flat-cosine", a, b)
+    return cosine(a.reshape(1, -1), b.reshape(1, -1))
+
+
+def aligned_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """`flat_cosine` of two (m, columns) records once their columns are paired off; in [0, 2].
+
+    The nearest two columns by 1 - cos are paired first, then the nearest two of those left, until one record has none
+    left; what the other has more is left out (Zest's class alignment, as its released code does it).
+    """
+    if a.ndim != 2 or b.ndim != 2 or len(a) != len(b) or a.size == 0 or b.size == 0:
+        raise ParameterError(f"aligned-cosine needs two tables with the same rows; got {a.shape} and {b.shape}")
+    cosines = _unit_columns(a).T @ _unit_columns(b)
+    left, right = np.unravel_index(np.argsort(-cosines, axis=None, kind="stable"), cosines.shape)
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for i, j in zip(left.tolist(), right.tolist(), strict=True):
+        if i not in pairs and j not in taken:
+            pairs[i] = j
+            taken.add(j)
+            if len(pairs) == min(cosines.shape):
+                break
+    return flat_cosine(a[:, list(pairs)], b[:, list(pairs.values())])
+
+
+DISTANCES: dict[str, Distance] = {
+    "hamming": hamming,
+    "cosine": cosine,
+    "l1": l1,
+    "l2": l2,
+    "flat-cosine": flat_cosine,
+    "aligned-cosine": aligned_cosine,
+}
 
 
 def distance(name: str) -> Distance:
@@ -54,6 +90,12 @@ def distance(name: str) -> Distance:
     if name not in DISTANCES:
         raise unknown("distance", name, DISTANCES)
     return DISTANCES[name]
+
+
+def _unit_columns(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    length = np.linalg.norm(x, axis=0)
+    return np.divide(x, length, out=np.zeros_like(x), where=length > 0)
 
 
 def _same_shape(name: str, a: np.ndarray, b: np.ndarray) -> None:

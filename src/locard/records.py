@@ -147,11 +147,17 @@ class Domain:
         if self.kind == "text" or (self.bounds is None and self.quantum is None):
             return x
         low, high = self.bounds if self.bounds is not None else (-np.inf, np.inf)
-        y = np.clip(x, low, high)
-        if self.quantum is not None:
+        y = np.clip(x, low, high).astype(self.dtype, copy=False)
+        if self.quantum is not None and y.dtype.kind == "f":
+            # In place: a whole data set passes through here, and temporaries would double its memory.
             origin = low if np.isfinite(low) else 0.0
-            y = np.clip(np.rint((y - origin) / self.quantum) * self.quantum + origin, low, high)
-        return np.ascontiguousarray(y, dtype=self.dtype)
+            y -= origin
+            y /= self.quantum
+            np.rint(y, out=y)
+            y *= self.quantum
+            y += origin
+            np.clip(y, low, high, out=y)
+        return np.ascontiguousarray(y)
 
     @property
     def text(self) -> str:

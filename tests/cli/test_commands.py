@@ -35,7 +35,12 @@ def locard(*words):
 
 
 def test_from_a_model_to_a_verdict(folder, capsys):
-    assert locard("extract", "victim.skops", "--scheme", "akh", "--data", "queries.npz", "--queries", 50, "-o", "fp.locard") == 0
+    assert (
+        locard(
+            "extract", "victim.skops", "--scheme", "akh", "--data", "queries.npz", "--queries", 50, "-o", "fp.locard"
+        )
+        == 0
+    )
     assert "akh, 50 queries, content " in capsys.readouterr().out
     references = sorted(path.name for path in folder.glob("ref-*.skops"))
     assert locard("calibrate", "fp.locard", "--references", *references[:20], "--derived", "copy=victim.skops") == 0
@@ -60,7 +65,18 @@ def test_from_a_model_to_a_verdict(folder, capsys):
 def test_calibrate_writes_elsewhere_and_leaves_the_first_file(folder, capsys):
     locard("extract", "victim.skops", "--scheme", "akh", "--data", "queries.npz", "-o", "fp.locard")
     before = (folder / "fp.locard").read_bytes()
-    assert locard("calibrate", "fp.locard", "--references", "same-data=ref-01.skops", "disjoint=ref-02.skops", "-o", "c.locard") == 0
+    assert (
+        locard(
+            "calibrate",
+            "fp.locard",
+            "--references",
+            "same-data=ref-01.skops",
+            "disjoint=ref-02.skops",
+            "-o",
+            "c.locard",
+        )
+        == 0
+    )
     assert "(disjoint 1, same-data 1)" in capsys.readouterr().out
     assert (folder / "fp.locard").read_bytes() == before
     assert Fingerprint.load("c.locard").content == Fingerprint.load("fp.locard").content
@@ -68,7 +84,17 @@ def test_calibrate_writes_elsewhere_and_leaves_the_first_file(folder, capsys):
 
 def test_compare(folder, capsys):
     references = sorted(path.name for path in folder.glob("ref-*.skops"))[:20]
-    words = ["compare", "victim.skops", "victim.skops", "--data", "queries.npz", "--queries", 50, "--references", *references]
+    words = [
+        "compare",
+        "victim.skops",
+        "victim.skops",
+        "--data",
+        "queries.npz",
+        "--queries",
+        50,
+        "--references",
+        *references,
+    ]
     assert locard(*words, "--schemes", "akh,random+labels+hamming", "--json", "--html", "page.html") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["decision"] == "derived"
@@ -84,7 +110,12 @@ def test_schemes_and_inspect(folder, capsys):
     assert "akh" in capsys.readouterr().out
     locard("extract", "victim.skops", "--scheme", "akh", "--data", "queries.npz", "-o", "fp.locard")
     capsys.readouterr()
-    for path, kind in [("fp.locard", "fingerprint"), ("victim.skops", "model"), ("queries.npz", "data"), ("digits:test", "data")]:
+    for path, kind in [
+        ("fp.locard", "fingerprint"),
+        ("victim.skops", "model"),
+        ("queries.npz", "data"),
+        ("digits:test", "data"),
+    ]:
         assert locard("inspect", path, "--json") == 0
         assert json.loads(capsys.readouterr().out)["kind"] == kind
         assert locard("inspect", path) == 0
@@ -130,7 +161,15 @@ def test_what_is_wrong_outside_is_one_line_and_exit_code_2(folder, capsys, words
 
 
 def test_several_values_after_one_flag():
-    assert spread(["x", "--references", "a", "b", "-o", "f"]) == ["x", "--references", "a", "--references", "b", "-o", "f"]
+    assert spread(["x", "--references", "a", "b", "-o", "f"]) == [
+        "x",
+        "--references",
+        "a",
+        "--references",
+        "b",
+        "-o",
+        "f",
+    ]
     assert spread(["x", "--references"]) == ["x", "--references"]
     assert spread(["x", "--references", "-o", "f"]) == ["x", "--references", "-o", "f"]
     assert spread(["x", "--param", "a=1", "--trust", "b"]) == ["x", "--param", "a=1", "--trust", "b"]

@@ -21,7 +21,11 @@ def codes(notices):
 
 def test_a_copy_a_derived_model_and_a_stranger(victim, data, independents):
     fp = locard.calibrate(locard.extract(victim, data=data), references={"same-data": independents})
-    for suspect, decision in [(toy_model(0), "derived"), (toy_model(0, noise=0.05), "derived"), (toy_model(7), "no-evidence")]:
+    for suspect, decision in [
+        (toy_model(0), "derived"),
+        (toy_model(0, noise=0.05), "derived"),
+        (toy_model(7), "no-evidence"),
+    ]:
         verdict = locard.verify(fp, suspect)
         assert verdict.decision == decision
         assert verdict.evidence.p_value == pytest.approx(0.05) or decision == "no-evidence"
@@ -92,19 +96,30 @@ def test_data_that_do_not_fit(victim, data):
         locard.extract(victim, data=replace(data, labels=None))
     with pytest.raises(ParameterError, match="has label 17; toy-0 has 5 classes"):
         locard.extract(victim, data=replace(data, labels=data.labels + 13))
-    table = Data(inputs=np.zeros((5, 3), np.float32), labels=np.zeros(5, int), domain=Domain(kind="tabular", shape=(3,)), name="t")
+    table = Data(
+        inputs=np.zeros((5, 3), np.float32),
+        labels=np.zeros(5, int),
+        domain=Domain(kind="tabular", shape=(3,)),
+        name="t",
+    )
     with pytest.raises(ParameterError, match=r"toy-0 takes image \(1, 8, 8\).*t holds tabular \(3,\)"):
         locard.extract(victim, data=table)
     loud = replace(data, domain=replace(data.domain, bounds=(0.0, 255.0)))
     with pytest.raises(ParameterError, match="before its own normalisation"):
         locard.extract(victim, data=loud)
-    right = CallableModel(lambda x: np.eye(5)[data.labels[: len(x)]], domain=toy_domain(), name="oracle", batch_size=10_000)
-    with pytest.raises(ParameterError, match="10 inputs that the victim misclassifies are needed, the data hold 0; give more"):
+    right = CallableModel(
+        lambda x: np.eye(5)[data.labels[: len(x)]], domain=toy_domain(), name="oracle", batch_size=10_000
+    )
+    with pytest.raises(
+        ParameterError, match="10 inputs that the victim misclassifies are needed, the data hold 0; give more"
+    ):
         locard.extract(right, data=data)
 
 
 def test_access_is_refused_by_name(victim, data):
-    labels = CallableModel(lambda x: np.zeros(len(x), int), domain=toy_domain(), outputs="labels", classes=5, name="api")
+    labels = CallableModel(
+        lambda x: np.zeros(len(x), int), domain=toy_domain(), outputs="labels", classes=5, name="api"
+    )
     with pytest.raises(AccessError, match="boundary.* needs GRADIENTS of the victim; api gives LABELS"):
         locard.extract(labels, scheme="boundary+labels+hamming", data=data)
     with pytest.raises(ParameterError, match="unknown access"):
@@ -172,7 +187,9 @@ def test_a_theft_among_the_references_twice_over_is_told(victim, data, independe
 def test_suspects_that_answer_at_random_or_always_the_same(victim, data, independents):
     fp = locard.calibrate(locard.extract(victim, data=data), references={"same-data": independents})
     noise = np.random.default_rng(0)
-    drunk = CallableModel(lambda x: noise.integers(0, 5, len(x)), domain=toy_domain(), outputs="labels", classes=5, name="drunk")
+    drunk = CallableModel(
+        lambda x: noise.integers(0, 5, len(x)), domain=toy_domain(), outputs="labels", classes=5, name="drunk"
+    )
     assert "random-answers" in codes(locard.verify(fp, drunk).warnings)
     stuck = CallableModel(lambda x: np.full(len(x), 2), domain=toy_domain(), outputs="labels", classes=5, name="stuck")
     assert "constant-answers" in codes(locard.verify(fp, stuck).warnings)
@@ -181,7 +198,9 @@ def test_suspects_that_answer_at_random_or_always_the_same(victim, data, indepen
 
 def test_one_pass_for_many_fingerprints(victim, data, independents):
     names = ["akh", "random+labels+hamming", "negative+labels+hamming"]
-    fps = calibrate_all([locard.extract(victim, scheme=n, data=data) for n in names], references={"same-data": independents})
+    fps = calibrate_all(
+        [locard.extract(victim, scheme=n, data=data) for n in names], references={"same-data": independents}
+    )
     asked = []
     model = toy_model(0, noise=0.05)
     function = model._function

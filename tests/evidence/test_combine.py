@@ -12,7 +12,9 @@ from locard.records import Reference
 
 
 def references(scores, stratum="same-data"):
-    return [Reference(name=str(i), digest=f"{stratum}{i}", stratum=stratum, score=float(s)) for i, s in enumerate(scores)]
+    return [
+        Reference(name=str(i), digest=f"{stratum}{i}", stratum=stratum, score=float(s)) for i, s in enumerate(scores)
+    ]
 
 
 @given(st.integers(2, 12), st.integers(1, 4), st.integers(0, 2**32 - 1), st.booleans())

@@ -12,7 +12,9 @@ from locard.records import Reference
 
 
 def models(scores, stratum):
-    return [Reference(name=str(i), digest=f"{stratum}{i}", stratum=stratum, score=float(s)) for i, s in enumerate(scores)]
+    return [
+        Reference(name=str(i), digest=f"{stratum}{i}", stratum=stratum, score=float(s)) for i, s in enumerate(scores)
+    ]
 
 
 @given(st.integers(1, 40), st.floats(0.02, 0.98))

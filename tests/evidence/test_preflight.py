@@ -11,7 +11,9 @@ def codes(notices):
 
 
 def rows(n, stratum="same-data", accuracy=None):
-    return tuple(Reference(name=str(i), digest=f"{stratum}{i}", stratum=stratum, score=0.1, accuracy=accuracy) for i in range(n))
+    return tuple(
+        Reference(name=str(i), digest=f"{stratum}{i}", stratum=stratum, score=0.1, accuracy=accuracy) for i in range(n)
+    )
 
 
 VARIED = {"labels": np.arange(12) % 3}

@@ -4,7 +4,9 @@ from locard import errors
 
 
 def test_missing_extra_says_how_to_install_it():
-    with pytest.raises(errors.MissingExtraError, match=r"^reading x needs the package 'no_such'.*pip install 'locard\[y\]'"):
+    with pytest.raises(
+        errors.MissingExtraError, match=r"^reading x needs the package 'no_such'.*pip install 'locard\[y\]'"
+    ):
         errors.need("no_such.part", extra="y", why="reading x")
 
 

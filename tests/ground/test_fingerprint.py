@@ -39,7 +39,9 @@ def fingerprint(**changes):
 
 
 def calibration():
-    rows = tuple(Reference(name=f"r{i}", digest=f"{i:064x}", stratum="disjoint", score=0.1 * i, accuracy=None) for i in range(3))
+    rows = tuple(
+        Reference(name=f"r{i}", digest=f"{i:064x}", stratum="disjoint", score=0.1 * i, accuracy=None) for i in range(3)
+    )
     return Calibration(references=rows, derived=rows[:1], agreement=(0.0, 0.25, 1.0, 0.5))
 
 

@@ -102,7 +102,9 @@ def test_digests_tell_dtype_shape_and_text_apart():
 
 
 def test_take():
-    data = Data(inputs=np.arange(3.0)[:, None], labels=np.array([5, 6, 7]), domain=Domain(kind="tabular", shape=(1,)), name="d")
+    data = Data(
+        inputs=np.arange(3.0)[:, None], labels=np.array([5, 6, 7]), domain=Domain(kind="tabular", shape=(1,)), name="d"
+    )
     part = data.take(np.array([2, 0]), "p")
     assert part.labels.tolist() == [7, 5]
     assert part.name == "p"

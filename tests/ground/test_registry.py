@@ -12,7 +12,9 @@ from locard.registry import Registry
 def room(tmp_path, monkeypatch):
     package = tmp_path / "a_room"
     package.mkdir()
-    (package / "__init__.py").write_text("from locard.registry import Registry\nthings = Registry('thing', 'a_room', 'a.g')\n")
+    (package / "__init__.py").write_text(
+        "from locard.registry import Registry\nthings = Registry('thing', 'a_room', 'a.g')\n"
+    )
     (package / "one.py").write_text("from a_room import things\n@things.register('one')\nclass One: ...\n")
     (package / "_private.py").write_text("raise RuntimeError('never imported')\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -24,8 +24,8 @@ class Normalised(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, *shape) to the inner module's answers."""
-        if self.shift is not None:
+        if isinstance(self.shift, torch.Tensor):
             x = x - self.shift
-        if self.scale is not None:
+        if isinstance(self.scale, torch.Tensor):
             x = x / self.scale
         return self.module(x)

@@ -1,7 +1,7 @@
 """What every adapter is: a model behind one small contract.
 
-An adapter owns the input range, normalisation, device, dtype, mode and batch size of its model. It answers at one native
-rung; the rungs below follow from it. Nobody outside this room calls an adapter directly: callers get a view (see
+An adapter owns the input range, normalisation, device, dtype, mode and batch size of its model. It answers at one
+native rung; the rungs below follow from it. Nobody outside this room calls an adapter directly: callers get a view (see
 `views`), which counts.
 """
 

@@ -56,7 +56,10 @@ class CallableModel(Model):
         self._function, self.domain, self.classes = function, domain, classes
         self.native = native_access(outputs)
         self.grants = self.native.implied
-        module, qualname = getattr(function, "__module__", ""), getattr(function, "__qualname__", type(function).__name__)
+        module, qualname = (
+            getattr(function, "__module__", ""),
+            getattr(function, "__qualname__", type(function).__name__),
+        )
         self.source = name or f"callable {qualname}"
         self.batch_size = batch_size
         self._identity = identity or name or f"{module}.{qualname}@{id(function):x}"

@@ -1,7 +1,7 @@
 """The journal: every answer is kept the moment it arrives, so that nothing paid for is asked twice.
 
-In memory for one run; with a path also in an SQLite file (mode 0600), which survives a killed process. A `Session` is one
-model identity at one access level under one set of view parameters. Answers to inputs are found by a keyed digest.
+In memory for one run; with a path also in an SQLite file (mode 0600), which survives a killed process. A `Session` is
+one model identity at one access level under one set of view parameters. Answers to inputs are found by a keyed digest.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Journal:
         ArtefactError: the file is no journal, or cannot be read or written.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, *, identity: str, access: str, view: dict[str, Any]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str] | None, *, identity: str, access: str, view: dict[str, Any]
+    ) -> None:
         self.path = None if path is None else Path(path)
         self._label = (identity, access, json.dumps(view, sort_keys=True))
         self._answers: dict[bytes, np.ndarray] = {}
@@ -137,7 +139,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         db = sqlite3.connect(path, timeout=30)
         db.executescript(_SCHEMA)
     except (OSError, sqlite3.Error) as error:
-        raise ArtefactError(f"the journal {str(path)!r} cannot be used: {error}; name another with --journal") from error
+        raise ArtefactError(
+            f"the journal {str(path)!r} cannot be used: {error}; name another with --journal"
+        ) from error
     return db
 
 

@@ -1,4 +1,4 @@
-"""One run's dealings with one model: the single place where queries are counted, answered from the journal, and refused."""
+"""One run's dealings with one model: where queries are counted, answered from the journal, and refused."""
 
 from __future__ import annotations
 
@@ -185,9 +185,9 @@ class Session:
             kept_answers = len(self.journal)
             self.journal.restart(f"{changed} of {len(inputs)} sentinels changed")
             raise RemoteModelError(
-                f"{self.model.source} has changed: {changed} of {len(inputs)} sentinels are answered otherwise than when "
-                f"this session began. Its {kept_answers} answers stay in the journal {str(self.journal.path)!r}, closed; "
-                "run again to start a new session"
+                f"{self.model.source} has changed: {changed} of {len(inputs)} sentinels are answered otherwise than "
+                f"when this session began. Its {kept_answers} answers stay in the journal "
+                f"{str(self.journal.path)!r}, closed; run again to start a new session"
             )
 
 

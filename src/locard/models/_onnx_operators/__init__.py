@@ -1,7 +1,8 @@
 """ONNX operators of the default domain, opsets 7 to 28, as functions of torch tensors.
 
-Importing this package imports torch. Every file enters its operators in `table.OPERATORS`; each was written from the operator
-specification, https://onnx.ai/onnx/operators/, whose version numbers the branches name.
+Importing this package imports torch. Every file enters its operators in `table.OPERATORS`; each was written from the
+operator specification, https://onnx.ai/onnx/operators/, whose version numbers the branches name. `reader` makes plain
+records of a file, and `interpreter` a module of those.
 """
 
 from locard.models._onnx_operators import (

@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from locard.models._onnx_operators.table import Host, Node, Run, UnsupportedVariantError, dtype_of, number, operator, plain
+from locard.models._onnx_operators.table import (
+    Host,
+    Node,
+    Run,
+    UnsupportedVariantError,
+    dtype_of,
+    number,
+    operator,
+    plain,
+)
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:

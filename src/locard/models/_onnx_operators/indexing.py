@@ -27,7 +27,8 @@ def _slice(node: Node) -> Run:
         parts = [slice(None)] * x.dim()
         for axis, b, e, step in zip(chosen, begin, end, strides, strict=True):
             if step > 0:
-                parts[axis] = slice(b, e, step)
+                # torch warns of ends beyond 32 bits, which exporters write for "to the end".
+                parts[axis] = slice(*slice(b, e, step).indices(x.shape[axis]))
                 continue
             places = torch.tensor(range(x.shape[axis])[b:e:step], dtype=torch.int64, device=x.device)
             x = x.index_select(axis, places)

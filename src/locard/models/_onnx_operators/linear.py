@@ -47,14 +47,27 @@ def torch_pads(begin: Sequence[int], end: Sequence[int]) -> list[int]:
 
 
 def same_pads(total: Sequence[int], *, upper: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Total padding split in two; the odd one goes to the end for SAME_UPPER, to the beginning for SAME_LOWER."""
-    small = tuple(t // 2 for t in total)
-    large = tuple(t - t // 2 for t in total)
-    return (small, large) if upper else (large, small)
+    """Total padding split in two; the odd one goes to the end for SAME_UPPER, to the beginning for SAME_LOWER.
+
+    A negative total cuts; its halves are rounded towards zero, as onnxruntime does.
+    """
+    begin = tuple(int((t if upper else t + 1) / 2) for t in total)
+    return begin, tuple(t - b for t, b in zip(total, begin, strict=True))
 
 
-def window_pads(node: Node) -> Callable[[Sequence[int], Sequence[int]], tuple[tuple[int, ...], tuple[int, ...]]]:
-    """How a convolution or pooling pads: (spatial sizes, kernel) -> (begins, ends), after `pads` or `auto_pad`."""
+def window_pads(
+    node: Node, *, cut: bool
+) -> Callable[[Sequence[int], Sequence[int]], tuple[tuple[int, ...], tuple[int, ...]]]:
+    """How a convolution or pooling pads, after `pads` or `auto_pad`.
+
+    Args:
+        node: with `pads`, `auto_pad`, `strides` and `dilations`.
+        cut: whether SAME cuts where a kernel is shorter than its stride, as pooling does in onnxruntime; convolution
+            does not.
+
+    Returns:
+        (spatial sizes, kernel) -> (begins, ends).
+    """
     mode = node.choice("auto_pad", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
     fixed = split_pads(node.get("pads", ()))
     if mode == "NOTSET" and fixed[0]:
@@ -66,10 +79,10 @@ def window_pads(node: Node) -> Callable[[Sequence[int], Sequence[int]], tuple[tu
     def same(sizes: Sequence[int], kernel: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         one = (1,) * len(sizes)
         total = tuple(
-            max(0, (math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n)
+            (math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n
             for n, k, s, d in zip(sizes, kernel, strides or one, dilations or one, strict=True)
         )
-        return same_pads(total, upper=mode == "SAME_UPPER")
+        return same_pads(total if cut else [max(0, t) for t in total], upper=mode == "SAME_UPPER")
 
     return same
 
@@ -81,7 +94,7 @@ _TRANSPOSED = (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transp
 def convolution(node: Node) -> Callable[..., Tensor]:
     """Conv of one, two or three spatial axes as a function of input, weight and bias."""
     strides, dilations, groups = node.get("strides", 1), node.get("dilations", 1), node.get("group", 1)
-    pads = window_pads(node)
+    pads = window_pads(node, cut=False)
 
     def run(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         begin, end = pads(x.shape[2:], weight.shape[2:])
@@ -100,13 +113,12 @@ def _conv(node: Node) -> Run:
 @operator("ConvTranspose")
 def _conv_transpose(node: Node) -> Run:
     mode = node.choice("auto_pad", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
-    groups, shape = node.get("group", 1), node.get("output_shape", None)
-    fixed = split_pads(node.get("pads", ()))
+    groups, shape, fixed = node.get("group", 1), node.get("output_shape", None), split_pads(node.get("pads", ()))
+    steps, spread, appended = (node.get(key, None) for key in ("strides", "dilations", "output_padding"))
 
     def run(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         one = (1,) * (weight.dim() - 2)
-        strides, dilations = node.get("strides", one), node.get("dilations", one)
-        extra = node.get("output_padding", (0,) * len(one))
+        strides, dilations, extra = steps or one, spread or one, appended or (0,) * len(one)
         full = [
             s * (n - 1) + d * (k - 1) + 1 + e
             for n, k, s, d, e in zip(x.shape[2:], weight.shape[2:], strides, dilations, extra, strict=True)
@@ -114,9 +126,11 @@ def _conv_transpose(node: Node) -> Run:
         if shape is None and mode in ("NOTSET", "VALID"):
             begin, end = fixed if fixed[0] and mode == "NOTSET" else ((0,) * len(one), (0,) * len(one))
         else:
-            wanted = shape or [n * s for n, s in zip(x.shape[2:], strides, strict=True)]
-            total = tuple(max(0, f - w) for f, w in zip(full, wanted[-len(one) :], strict=True))
-            begin, end = same_pads(total, upper=mode == "SAME_UPPER")
+            # onnxruntime appends zeros up to a longer `output_shape`, but none up to the length that SAME asks for.
+            wanted = shape or [min(f, n * s) for f, n, s in zip(full, x.shape[2:], strides, strict=True)]
+            total = [f - w for f, w in zip(full, wanted[-len(one) :], strict=True)]
+            begin, end = same_pads([max(0, t) for t in total], upper=mode == "SAME_UPPER")
+            end = tuple(t if t < 0 else e for t, e in zip(total, end, strict=True))
         convolve = _TRANSPOSED[len(one) - 1]
         if begin == end:
             return convolve(x, weight, bias, strides, begin, extra, groups, dilations)

@@ -15,7 +15,12 @@ def _batch_normalization(node: Node) -> Run:
     node.refuse(spatial=1, training_mode=0)
     if any(node.wants(output) for output in range(1, 5)):
         raise UnsupportedVariantError("statistics as outputs, which is training")
-    return lambda x, scale, bias, mean, variance: F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
+
+    def run(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        # An exporter that stores equal tensors once may have made a statistic of what is a weight elsewhere.
+        return F.batch_norm(x, mean.detach(), variance.detach(), scale, bias, False, 0.0, epsilon)
+
+    return run
 
 
 @operator("InstanceNormalization")

@@ -23,7 +23,7 @@ def _last_pads(
     end: Sequence[int],
     ceiling: bool,
 ) -> tuple[int, ...]:
-    """What to append on each axis (negative: cut) so that whole windows tile it; no window starts in the end padding."""
+    """What to append on each axis (negative: cut) so that windows tile it; none starts in the padding at the end."""
     pads: list[int] = []
     for n, span, stride, b, e in zip(sizes, spans, strides, begin, end, strict=True):
         steps = n + b + e - span
@@ -42,11 +42,11 @@ def _max_pool(node: Node) -> Run:
     one = (1,) * len(kernel)
     strides, dilations = tuple(node.get("strides", one)), tuple(node.get("dilations", one))
     spans = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
-    pads, pool = window_pads(node), _MAXIMA[len(kernel) - 1]
+    pads, pool = window_pads(node, cut=True), _MAXIMA[len(kernel) - 1]
 
     def run(x: Tensor) -> Tensor:
         begin, end = pads(x.shape[2:], kernel)
-        if begin == end and all(2 * b <= k for b, k in zip(begin, kernel, strict=True)):
+        if begin == end and all(0 <= 2 * b <= k for b, k in zip(begin, kernel, strict=True)):
             return pool(x, kernel, strides, begin, dilations, ceil_mode=ceiling)
         last = _last_pads(x.shape[2:], spans, strides, begin, end, ceiling)
         lowest = float("-inf") if x.is_floating_point() else torch.iinfo(x.dtype).min
@@ -61,12 +61,12 @@ def _average_pool(node: Node) -> Run:
     one, counted = (1,) * len(kernel), bool(node.get("count_include_pad", 0))
     node.refuse(dilations=list(one))
     strides = tuple(node.get("strides", one))
-    pads, pool = window_pads(node), _AVERAGES[len(kernel) - 1]
+    pads, pool = window_pads(node, cut=True), _AVERAGES[len(kernel) - 1]
 
     def run(x: Tensor) -> Tensor:
         sizes = x.shape[2:]
         begin, end = pads(sizes, kernel)
-        if begin == end and all(2 * b <= k for b, k in zip(begin, kernel, strict=True)):
+        if begin == end and all(0 <= 2 * b <= k for b, k in zip(begin, kernel, strict=True)):
             return pool(x, kernel, strides, begin, ceiling, counted)
         last = _last_pads(sizes, kernel, strides, begin, end, ceiling)
         inside = torch.ones((1, 1, *sizes), dtype=x.dtype, device=x.device)

@@ -28,7 +28,7 @@ def _quantise(x: Tensor, scale: Tensor, zero: Tensor | None, dtype: torch.dtype,
     return level.clamp(limits.min, limits.max).to(dtype)
 
 
-@operator("QuantizeLinear")
+@operator("QuantizeLinear", fixed=(1,))
 def _quantize_linear(node: Node) -> Run:
     axis, code = node.get("axis", 1), node.get("output_dtype", 0)
     node.refuse(block_size=0, precision=0)
@@ -43,7 +43,7 @@ def _quantize_linear(node: Node) -> Run:
     return run
 
 
-@operator("DequantizeLinear")
+@operator("DequantizeLinear", fixed=(1,))
 def _dequantize_linear(node: Node) -> Run:
     axis = node.get("axis", 1)
     node.refuse(block_size=0, output_dtype=0)
@@ -93,10 +93,17 @@ def _conv_integer(node: Node) -> Run:
     return run
 
 
-@operator("QLinearMatMul")
+@operator("QLinearMatMul", fixed=(1, 4, 6))
 def _quantised_matmul(node: Node) -> Run:
     def run(
-        a: Tensor, a_scale: Tensor, a_zero: Tensor, b: Tensor, b_scale: Tensor, b_zero: Tensor, scale: Tensor, zero: Tensor
+        a: Tensor,
+        a_scale: Tensor,
+        a_zero: Tensor,
+        b: Tensor,
+        b_scale: Tensor,
+        b_zero: Tensor,
+        scale: Tensor,
+        zero: Tensor,
     ) -> Tensor:
         total = torch.matmul(_exact(a, a_zero, -2), _exact(b, b_zero, -1))
         total = total * (_along(a_scale, a, -2) * _along(b_scale, b, -1))
@@ -105,7 +112,7 @@ def _quantised_matmul(node: Node) -> Run:
     return run
 
 
-@operator("QLinearConv")
+@operator("QLinearConv", fixed=(1, 4, 6))
 def _quantised_conv(node: Node) -> Run:
     convolve = convolution(node)
 

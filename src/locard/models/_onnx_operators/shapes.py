@@ -92,7 +92,7 @@ def _split(node: Node) -> Run:
         if not sizes:
             each = -(-x.shape[axis] // count)
             sizes = (*(each,) * (count - 1), x.shape[axis] - each * (count - 1))
-        return torch.split(x, sizes, axis)
+        return tuple(torch.split(x, list(sizes), axis))
 
     return run
 

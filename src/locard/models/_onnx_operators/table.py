@@ -1,13 +1,13 @@
 """The operator table: what a builder is told of a node, and how it enters itself.
 
-A builder reads the attributes once and returns the function that the interpreter calls with the node's inputs, in their order, None
-for an optional one that is left out.
+A builder reads the attributes once and returns the function that the interpreter calls with the node's inputs, in their
+order, None for an optional one that is left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -45,23 +45,27 @@ class UnsupportedVariantError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One node of the graph, as its builder sees it.
+    """One node of the graph, free of onnx types.
 
     Attributes:
-        op: operator type.
-        version: the version of the operator's specification in force, not the model's opset.
-        attributes: attribute values, strings decoded.
+        op: operator type, with its domain in front if that is not the default one ("com.microsoft::FusedConv").
+        name: the node's name, or that of its first output.
+        opset: version of the operator's domain that the model imports; None if it imports none.
+        version: version of the operator's specification in force; 0 if this opset has no such operator.
+        attributes: numbers, lists of numbers, text, arrays; a subgraph is None.
         inputs: names, "" for an optional input left out.
         outputs: names, "" for an optional output left out.
         known: values that the file fixes (initialisers, constants, folded nodes), by name.
     """
 
     op: str
+    name: str
+    opset: int | None
     version: int
     attributes: Mapping[str, Any]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    known: Mapping[str, Tensor]
+    known: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def get(self, attribute: str, default: Any) -> Any:
         """An attribute's value, or what the specification says when it is absent."""
@@ -104,10 +108,11 @@ class Operator:
 
     Attributes:
         build: node -> function of the node's inputs.
-        host: inputs that are read as Python numbers (shapes, axes, bounds): a flat tuple where the file fixes them, so that no
-            call copies them off a device; never weights.
-        scalar: inputs that become one Python number where the file fixes them with no axes, else stay tensors; never weights then.
-        fixed: inputs that stay tensors but are statistics, not weights.
+        host: inputs that are read as Python numbers (shapes, axes, bounds): a flat tuple where the file fixes them, so
+            that no call copies them off a device; never weights.
+        scalar: inputs that become one Python number where the file fixes them and they have no axes, and are then no
+            weights; else they stay tensors.
+        fixed: inputs that stay tensors but are no weights (statistics, quantisation scales).
     """
 
     build: Callable[[Node], Run]
@@ -122,7 +127,7 @@ OPERATORS: Final[dict[str, Operator]] = {}
 def operator(
     *names: str, host: tuple[int, ...] = (), scalar: tuple[int, ...] = (), fixed: tuple[int, ...] = ()
 ) -> Callable[[Callable[[Node], Run]], Callable[[Node], Run]]:
-    """Decorator that enters a builder in the table under one or more operator types; see `Operator` for the positions."""
+    """Decorator that enters a builder in the table under some operator types; see `Operator` for the positions."""
 
     def enter(build: Callable[[Node], Run]) -> Callable[[Node], Run]:
         entry = Operator(build=build, host=frozenset(host), scalar=frozenset(scalar), fixed=frozenset(fixed))

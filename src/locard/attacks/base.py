@@ -1,0 +1,222 @@
+"""The contract of an attack: what it needs, what it costs, what it gives, and when it counts as a theft.
+
+An attack gets a view of the victim, so it sees no more than was granted and pays for each query; whether its copy is still
+worth having is judged afterwards, by `accept`, on data that the thief never had.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+import numpy as np
+
+from locard.errors import AccessError, ParameterError, unknown
+from locard.models import Model, Session, View, view
+from locard.records import Access, Data, Lineage
+from locard.registry import Registry
+
+if TYPE_CHECKING:
+    import torch
+
+    from locard.models.session import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What an attack cost: distinct queries to the victim, epochs of training, seconds."""
+
+    queries: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """What an attack itself gives back; `Attack.derive` makes a `Stolen` of it.
+
+    Args:
+        module: un-normalised inputs in, logits out; shares no memory with the victim.
+        architecture: name of the copy's architecture, or None where it is the victim's.
+        arguments: of that architecture.
+        queries: distinct queries that the victim answered.
+        epochs: of training.
+        notes: what the user should know, such as a budget that ended early.
+    """
+
+    module: torch.nn.Module
+    architecture: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    queries: int = 0
+    epochs: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stolen:
+    """A copy with its papers.
+
+    Args:
+        module: un-normalised inputs in, logits out; in evaluation mode.
+        architecture: name of the copy's own architecture, or None where it is the victim's.
+        arguments: of that architecture.
+        lineage: whose copy it is, how and from what data it was made.
+        effort: what it cost.
+        notes: what the user should know.
+    """
+
+    module: torch.nn.Module
+    architecture: str | None
+    arguments: dict[str, Any]
+    lineage: Lineage
+    effort: Effort
+    notes: tuple[str, ...] = ()
+
+
+class Attack(abc.ABC):
+    """Abstract: a way to make one model from another. A frozen dataclass whose fields are its parameters.
+
+    Attributes:
+        name: what it is registered as, and what a copy's lineage says.
+        margin: accuracy (a share) that a copy may lose and still count as a theft.
+        fidelity: share of the victim's answers that a copy must give to count as a theft.
+    """
+
+    __slots__ = ()
+
+    name: ClassVar[str]
+    margin: ClassVar[float]
+    fidelity: ClassVar[float] = 0.0
+
+    @property
+    @abc.abstractmethod
+    def needs(self) -> Access:
+        """The grant that the thief needs of the victim."""
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether the thief needs inputs."""
+        return True
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the thief's inputs need true labels."""
+        return False
+
+    @abc.abstractmethod
+    def _steal(self, victim: Any, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
+        """The attack itself; `data` is there where it is needed."""
+
+    @final
+    def derive(
+        self, victim: View, data: Data | None = None, *, seed: int = 0, progress: Progress | None = None
+    ) -> Stolen:
+        """Make a copy.
+
+        Args:
+            victim: a view that grants what the attack needs.
+            data: the thief's own inputs, disjoint from the victim's; None where the attack needs none.
+            seed: of every random choice; the same seed gives the same copy.
+            progress: called with (done, wanted) steps of the attack's own.
+
+        Raises:
+            AccessError: the view grants less than the attack needs.
+            ParameterError: data are missing, or do not fit the victim.
+        """
+        self._check(victim, data)
+        started = time.perf_counter()
+        copy = self._steal(victim, data, seed=seed, progress=progress)
+        lineage = Lineage(
+            architecture=copy.architecture or victim.lineage.architecture,
+            data=data.digest if data is not None and self.needs_data else None,
+            seed=seed,
+            parent=victim.digest,
+            derived_by=self.name,
+        )
+        effort = Effort(queries=copy.queries, epochs=copy.epochs, seconds=time.perf_counter() - started)
+        return Stolen(module=copy.module.eval(), architecture=copy.architecture, arguments=copy.arguments,
+                      lineage=lineage, effort=effort, notes=copy.notes)  # fmt: skip
+
+    def _check(self, victim: View, data: Data | None) -> None:
+        method = _METHODS[self.needs]
+        if not hasattr(victim, method):
+            raise AccessError(f"{self.name} needs {self.needs.text} of the victim; {victim!r} has no {method}()")
+        if not self.needs_data:
+            return
+        if data is None or len(data) == 0:
+            raise ParameterError(f"{self.name} needs data of the thief's own; none were given")
+        if (data.domain.kind, data.domain.shape) != (victim.domain.kind, victim.domain.shape):
+            raise ParameterError(f"{victim.source} takes {victim.domain.text}; {data.name} holds {data.domain.text}")
+        if self.needs_labels and data.labels is None:
+            raise ParameterError(f"{self.name} needs data with true labels; {data.name} has none")
+
+
+_METHODS = {Access.LABELS: "labels", Access.PROBABILITIES: "probabilities", Access.MODULE: "module"}
+
+attacks: Registry[Attack] = Registry("attack", "locard.attacks", "locard.attacks")
+
+
+def build(name: str, params: dict[str, Any] | None = None) -> Attack:
+    """The attack of that name with those parameters.
+
+    Raises:
+        ParameterError: unknown name, unknown parameter, or a value out of range.
+    """
+    cls = attacks.get(name)
+    known = {f.name for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
+    for key in params or {}:
+        if key not in known:
+            raise unknown(f"parameter of attack {name!r}:", key, known)
+    return cls(**(params or {}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """Whether a copy is still worth having.
+
+    Args:
+        accuracy: the copy's, on the held-out data.
+        victim_accuracy: the victim's, on the same.
+        agreement: share of the held-out data that both answer alike.
+        accepted: whether it counts as a theft.
+        reason: in words, where it does not.
+    """
+
+    accuracy: float
+    victim_accuracy: float
+    agreement: float
+    accepted: bool
+    reason: str | None = None
+
+
+def accept(attack: Attack, copy: Model, victim: Model, held_out: Data) -> Acceptance:
+    """Hold a copy against its victim: a copy that has lost the task is no theft, and no scheme is blamed for missing it.
+
+    Args:
+        attack: states the margin.
+        copy: the copy.
+        victim: the victim.
+        held_out: labelled data that neither was trained on.
+
+    Raises:
+        ParameterError: the data have no labels.
+    """
+    if held_out.labels is None:
+        raise ParameterError(f"whether a theft succeeded is judged on true labels; {held_out.name} has none")
+    ours, theirs = (
+        view(Session(model, Access.LABELS), Access.LABELS).labels(held_out.inputs) for model in (victim, copy)
+    )
+    before, after = (float(np.mean(answers == held_out.labels)) for answers in (ours, theirs))
+    agreement = float(np.mean(ours == theirs))
+    reason = None
+    # Shares of a few hundred inputs are compared, so the margin itself must pass whatever the rounding.
+    if after < before - attack.margin - 1e-9:
+        reason = (f"accuracy fell from {before:.1%} to {after:.1%}; {attack.name} counts as a theft down to "
+                  f"{max(before - attack.margin, 0):.1%}")  # fmt: skip
+    elif agreement < attack.fidelity - 1e-9:
+        reason = f"agrees with the victim on {agreement:.1%}; {attack.name} counts as a theft from {attack.fidelity:.0%}"
+    return Acceptance(accuracy=after, victim_accuracy=before, agreement=agreement, accepted=reason is None,
+                      reason=reason)  # fmt: skip

@@ -1,0 +1,83 @@
+"""Fine-tuning: the stolen weights are trained on with the thief's own labelled data [1].
+
+FTLL trains the last layer alone, FTAL all layers; the names are [1]'s. Counts as a theft within 3 points of accuracy.
+
+[1] Adi, Baum, Cisse, Pinkas, Keshet. Turning Your Weakness Into a Strength. USENIX Security 2018, section 5.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from locard.attacks.base import Attack, Copy, attacks
+from locard.errors import ParameterError
+from locard.models.fitting import Recipe, fit
+from locard.records import Access, Data
+
+if TYPE_CHECKING:
+    import torch
+
+    from locard.models import ModuleView
+    from locard.models.session import Progress
+
+
+@attacks.register("finetune")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finetune(Attack):
+    """Train on.
+
+    Args:
+        layers: "all", or "last": the last module, in the order of the model's definition, that has parameters of its own.
+        epochs: passes over the thief's data.
+        lr: highest learning rate.
+        batch: inputs in one step.
+    """
+
+    name: ClassVar[str] = "finetune"
+    margin: ClassVar[float] = 0.03
+
+    layers: str = "all"
+    epochs: int = 3
+    lr: float = 1e-3
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.layers not in ("all", "last"):
+            raise ParameterError(f"layers must be 'all' or 'last'; got {self.layers!r}")
+        self._recipe()
+
+    @property
+    def needs(self) -> Access:
+        """The module."""
+        return Access.MODULE
+
+    @property
+    def needs_labels(self) -> bool:
+        """The thief's labels are the targets."""
+        return True
+
+    def _recipe(self) -> Recipe:
+        return Recipe(epochs=self.epochs, lr=self.lr, batch=self.batch)
+
+    def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
+        assert data is not None  # noqa: S101 - `derive` has checked
+        assert data.labels is not None  # noqa: S101
+        module = copy.deepcopy(victim.module())
+        chosen = None if self.layers == "all" else list(last_layer(module).parameters(recurse=False))
+        fit(module, data.inputs, data.labels, recipe=self._recipe(), seed=seed, parameters=chosen, progress=progress)
+        return Copy(module=module, epochs=self.epochs)
+
+
+def last_layer(module: torch.nn.Module) -> torch.nn.Module:
+    """The last submodule, in the order of definition, with parameters of its own.
+
+    Raises:
+        ParameterError: there is none.
+    """
+    layers = [part for part in module.modules() if next(part.parameters(recurse=False), None) is not None]
+    if not layers:
+        raise ParameterError(f"{type(module).__name__} has no parameters to train")
+    return layers[-1]

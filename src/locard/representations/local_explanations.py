@@ -1,0 +1,126 @@
+"""Linear models of a model around reference inputs, by their segments (Zest [1], after LIME)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from locard.errors import ParameterError, unknown
+from locard.queries.base import Queries
+from locard.queries.segments import MOST, masked
+from locard.records import Access
+from locard.representations.base import Record, representations
+
+# Masked inputs are made and asked in pieces of at most so many bytes.
+PIECE = 64 << 20
+# Eigenvalues of the masks' Gram matrix below this share of the largest are taken for 0.
+RANK = 1e-10
+
+
+@representations.register("local-explanations")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalExplanations:
+    """Record `weights`: (segments of all references, classes) float32, what each segment adds to each answer.
+
+    For a reference with masks M (masks, segments) and answers Y (masks, classes), W = pinv(MᵀM) MᵀY: plain least
+    squares without intercept, proximity kernel or regulariser. The W of all references are stacked.
+
+    Args:
+        answers: "probabilities" or "logits".
+
+    Cost: one query for each distinct mask of each reference; eight segments have no more than 256.
+
+    [1] Jia, Chen, Guan, Shamsabadi, Papernot. A Zest of LIME: Towards Architecture-Independent Model Distances. ICLR
+    2022; the least squares follow the released code.
+    """
+
+    answers: str = "probabilities"
+
+    def __post_init__(self) -> None:
+        """Check the name of the answers."""
+        if self.answers not in _ACCESS:
+            raise unknown("kind of answers", self.answers, _ACCESS)
+
+    @property
+    def access(self) -> Access:
+        """The rung of the answers."""
+        return _ACCESS[self.answers]
+
+    def cost(self, queries: Queries) -> int:
+        """The distinct masks of all references."""
+        return sum(len(kept) for kept, _ in _masks(queries))
+
+    def inputs(self, queries: Queries) -> np.ndarray | None:
+        """None: masked inputs are made piece by piece."""
+        return None
+
+    def record(self, view: Any, queries: Queries) -> Record:
+        """See `Representation.record`.
+
+        Raises:
+            ParameterError: the queries are no references with masks, as the sampler "segments" gives them.
+        """
+        ask = getattr(view, self.answers)
+        rows = max(1, PIECE // max(1, queries.inputs[:1].nbytes))
+        weights = []
+        for reference, (kept, back) in enumerate(_masks(queries)):
+            answers = [ask(masked(queries, reference, kept[at : at + rows])) for at in range(0, len(kept), rows)]
+            weights.append(explain(kept[back], np.concatenate(answers)[back]))
+        return {"weights": np.concatenate(weights)}
+
+
+def explain(kept: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """W of `LocalExplanations` for one reference.
+
+    Args:
+        kept: (masks, segments) bool, true where a segment stays.
+        answers: (masks, classes).
+
+    Returns:
+        (segments, classes) float32; the shortest solution where the masks do not tell all segments apart.
+    """
+    m, y = kept.astype(np.float64), answers.astype(np.float64)
+    return (np.linalg.pinv(m.T @ m, rcond=RANK, hermitian=True) @ (m.T @ y)).astype(np.float32)
+
+
+def _masks(queries: Queries) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each reference its distinct masks, (distinct, segments) bool, and for each mask its row among them."""
+    masks, counts = _checked(queries)
+    for packed, count in zip(masks, counts, strict=True):
+        kept, back = np.unique(np.unpackbits(packed, axis=1, count=count), axis=0, return_inverse=True)
+        yield kept.astype(bool), back.reshape(-1)
+
+
+def _checked(queries: Queries) -> tuple[np.ndarray, list[int]]:
+    """Masks, and the number of segments of each reference; a fingerprint may come from a stranger."""
+    inputs, masks = queries.inputs, queries.extras.get("masks")
+    if masks is None:
+        raise ParameterError("local explanations need references with masks: use the sampler 'segments'")
+    if masks.dtype != np.uint8 or masks.ndim != 3 or len(masks) != len(inputs) or 0 in masks.shape:
+        raise ParameterError(f"masks must be bytes, ({len(inputs)}, masks, bytes); got {masks.dtype} {masks.shape}")
+    if inputs.dtype.kind in "OU":
+        counts = [len(text.split()) for text in inputs]
+    else:
+        _check("segments", queries, (len(inputs), 1, *inputs.shape[2:]) if inputs.ndim == 4 else inputs.shape, "i")
+        _check("fill", queries, (*inputs.shape[1:2], 1, 1) if inputs.ndim == 4 else inputs.shape[1:], inputs.dtype.kind)
+        segments = queries.extras["segments"]
+        counts = [int(reference.max(initial=-1)) + 1 for reference in segments]
+        if segments.min(initial=0) < 0:
+            raise ParameterError("segments must be numbered from 0")
+    most = min(MOST, 8 * masks.shape[2])
+    if min(counts) < 1 or max(counts) > most:
+        raise ParameterError(f"a reference must have 1 to {most} segments; got {min(counts)} to {max(counts)}")
+    return masks, counts
+
+
+def _check(name: str, queries: Queries, shape: tuple[int, ...], kind: str) -> None:
+    array = queries.extras.get(name)
+    if array is None or array.shape != shape or array.dtype.kind != kind:
+        found = "none" if array is None else f"{array.dtype} {array.shape}"
+        raise ParameterError(f"{name} must have shape {shape} and a dtype of kind {kind!r}; got {found}")
+
+
+_ACCESS = {"probabilities": Access.PROBABILITIES, "logits": Access.LOGITS}

@@ -1,0 +1,38 @@
+"""The probabilities of each query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from locard.queries.base import Queries
+from locard.records import Access
+from locard.representations.base import Record, representations
+
+if TYPE_CHECKING:
+    from locard.models import ProbabilityView
+
+
+@representations.register("probabilities")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probabilities:
+    """Record `probabilities`: (n, classes) float32, each row adding up to 1. Cost: one query an input."""
+
+    @property
+    def access(self) -> Access:
+        """Probabilities."""
+        return Access.PROBABILITIES
+
+    def cost(self, queries: Queries) -> int:
+        """One an input."""
+        return len(queries.inputs)
+
+    def inputs(self, queries: Queries) -> np.ndarray | None:
+        """The queries themselves."""
+        return queries.inputs
+
+    def record(self, view: ProbabilityView, queries: Queries) -> Record:
+        """See `Representation.record`."""
+        return {"probabilities": view.probabilities(queries.inputs)}

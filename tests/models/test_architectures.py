@@ -1,0 +1,107 @@
+"""Small networks by name, from plain arguments that may come from a stranger's file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from locard.errors import MissingExtraError, ParameterError  # noqa: E402
+from locard.models.architectures import architectures, build  # noqa: E402
+
+FASHION = {"shape": [1, 28, 28], "classes": 10}
+
+
+def parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+# Counted by hand: a 3 x 3 convolution has 9 a b weights, batch norm 2 b, a dense layer a b + b.
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("mlp", {}, 784 * 128 + 128 + 128 * 10 + 10),
+        ("mlp", {"hidden": []}, 784 * 10 + 10),
+        ("mlp", {"hidden": [32, 16]}, 784 * 32 + 32 + 32 * 16 + 16 + 16 * 10 + 10),
+        ("cnn", {}, 9 * 16 + 16 + 9 * 16 * 32 + 32 + 32 * 49 * 64 + 64 + 64 * 10 + 10),
+        ("cnn", {"width": 4}, 9 * 4 + 4 + 9 * 4 * 8 + 8 + 8 * 49 * 16 + 16 + 16 * 10 + 10),
+        ("resnet", {}, 77_754),
+    ],
+)
+def test_number_of_parameters(name, arguments, expected):
+    assert parameters(build(name, **FASHION, **arguments)) == expected
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet"])
+@pytest.mark.parametrize("shape", [[1, 8, 8], [1, 28, 28], [3, 9, 13], [3, 32, 32]])
+def test_answers_one_row_of_logits_an_input(name, shape):
+    module = build(name, shape=shape, classes=7)
+    assert module(torch.rand(5, *shape)).shape == (5, 7)
+    assert module.train()(torch.rand(5, *shape)).shape == (5, 7)
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet"])
+def test_arguments_survive_json(name):
+    arguments = json.loads(json.dumps({"shape": (1, 8, 8), "classes": 3}))
+    assert build(name, **arguments).state_dict().keys() == build(name, shape=(1, 8, 8), classes=3).state_dict().keys()
+
+
+def test_mlp_is_linear_without_hidden_layers():
+    module = build("mlp", shape=[4], classes=2, hidden=[])
+    x, y = torch.rand(3, 4), torch.rand(3, 4)
+    # f(x) + f(y) = f(x + y) + f(0), which no rectifier in between would keep.
+    zero = module(torch.zeros(3, 4))
+    assert torch.allclose(module(x) + module(y), module(x + y) + zero, atol=1e-5)
+
+
+def test_residual_blocks_pass_their_input_on():
+    module = build("resnet", shape=[1, 8, 8], classes=2).eval()
+    block = module.block1
+    with torch.no_grad():
+        block.norm2.weight.zero_()
+    x = torch.rand(2, 16, 4, 4)
+    assert torch.equal(block(x), x)
+
+
+def test_names_are_the_files():
+    assert architectures.names() == ["cnn", "mlp", "resnet"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("cnm", FASHION, "unknown architecture 'cnm'; did you mean 'cnn'"),
+        ("cnn", {**FASHION, "widht": 3}, "unknown argument of cnn 'widht'; did you mean 'width'"),
+        ("cnn", {"classes": 10}, "cnn needs the argument 'shape'"),
+        ("mlp", {}, "mlp needs the argument 'shape' and 'classes'"),
+        ("cnn", {**FASHION, "classes": 0}, r"classes must be a whole number in \[1, 65536\]; got 0"),
+        ("cnn", {**FASHION, "classes": True}, "classes must be a whole number .* got True"),
+        ("cnn", {**FASHION, "width": 1e3}, "width must be a whole number .* got 1000.0"),
+        ("cnn", {**FASHION, "width": 10**9}, r"width must be a whole number in \[1, 4096\]"),
+        ("cnn", {**FASHION, "shape": [1, 7, 28]}, r"shape must be \(channels, height, width\) with sides >= 8"),
+        ("resnet", {**FASHION, "shape": [28, 28]}, r"shape must be \(channels, height, width\)"),
+        ("mlp", {**FASHION, "shape": "1x28x28"}, "shape must be a list of at most 8 whole numbers; got '1x28x28'"),
+        ("mlp", {**FASHION, "shape": []}, "shape must hold 1 to 4,194,304 numbers"),
+        ("mlp", {**FASHION, "shape": [60000, 60000]}, "shape must hold 1 to 4,194,304 numbers"),
+        ("mlp", {**FASHION, "hidden": [8] * 1000}, "hidden must be a list of at most 16 whole numbers"),
+        ("mlp", {**FASHION, "hidden": [8, -1]}, r"hidden\[1\] must be a whole number"),
+    ],
+)
+def test_what_is_wrong_is_named(name, arguments, message):
+    with pytest.raises(ParameterError, match=message):
+        build(name, **arguments)
+
+
+def test_without_torch_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r"the architecture 'cnn' needs .* pip install 'locard\[torch\]'"):
+        build("cnn", **FASHION)
+
+
+def test_the_registry_of_adapters_leaves_torch_alone():
+    code = "import sys; from locard.models import adapters; adapters.names(); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
