@@ -404,7 +404,9 @@ def test_options_that_contradict_the_url():
         ({"tries": 0}, "tries must lie in"),
         ({"tries": 1.5}, "tries must be a whole number; got 1.5"),
         ({"concurrency": 1000}, "concurrency must lie in"),
-        ({"batch_size": 0}, "batch_size must lie in"),
+        ({"batch_size": 0}, "batch_size must be a whole number >= 1; got 0"),
+        ({"version": 1}, "version must be text; got 1"),
+        ({"mean": [0.5]}, "unknown option of an endpoint 'mean'"),
         ({"token_env": "NO_SUCH_TOKEN"}, "'NO_SUCH_TOKEN', named to hold the token, is not set"),
     ],
 )

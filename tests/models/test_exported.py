@@ -342,7 +342,7 @@ def in_the_size_of_a_tensor(members, canary):
 
     def change(program):
         for value in program["graph_module"]["graph"]["tensor_values"].values():
-            value["sizes"][0] = {"as_expr": {"expr_str": text, "hint": None}}
+            value["sizes"] = [{"as_expr": {"expr_str": text, "hint": None}} for _ in value["sizes"]]
 
     edit(members, "models/model.json", change)
 
@@ -373,14 +373,25 @@ def test_nothing_in_a_hostile_file_is_run_without_trust(files, tmp_path, place):
     assert not canary.exists()
 
 
-@pytest.mark.parametrize("place", LIVE)
-def test_the_same_files_are_live_to_torch(files, tmp_path, place):
+RUN = """
+import sys, torch
+for path in sys.argv[1:]:
+    try:
+        torch.export.load(path).module()(torch.zeros(4, 1, 8, 8))
+    except Exception as error:
+        print(path, error)
+"""
+
+
+def test_the_same_files_are_live_to_torch(files, tmp_path):
     """Each route is a real one, or the test above would show nothing; and it is why trust stays necessary."""
-    canary = tmp_path / "ran"
-    path = rebuilt(files[SAVED], tmp_path / "hostile.pt2", lambda members: place(members, canary))
-    code = "import sys, torch; torch.export.load(sys.argv[1]).module()"
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(path)], capture_output=True, check=False)
-    assert canary.is_dir()
+    paths = [
+        rebuilt(files[SAVED], tmp_path / f"{place.__name__}.pt2",
+                lambda members, place=place: place(members, tmp_path / place.__name__))
+        for place in LIVE
+    ]  # fmt: skip
+    subprocess.run([sys.executable, "-W", "ignore", "-c", RUN, *map(str, paths)], capture_output=True, check=True)
+    assert [place.__name__ for place in LIVE if not (tmp_path / place.__name__).is_dir()] == []
 
 
 def test_compiled_code_is_refused_even_with_trust(files, tmp_path):
@@ -393,9 +404,9 @@ def test_compiled_code_is_refused_even_with_trust(files, tmp_path):
 def test_a_file_that_unpacks_to_far_more_than_its_size(tmp_path):
     path = tmp_path / "bomb.pt2"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("root/data/weights/w", "w") as member:
-        for _ in range(1000):
+        for _ in range(100):
             member.write(bytes(1 << 20))
-    with pytest.raises(ArtefactError, match=r"unpacks to 1,048,576,000 in 1 members; at most 100 times its size"):
+    with pytest.raises(ArtefactError, match=r"unpacks to 104,857,600 in 1 members; at most 100 times its size"):
         load(path, trust=True)
 
 
@@ -419,12 +430,14 @@ def test_two_members_of_one_name(tmp_path):
 
 
 @pytest.mark.parametrize("part", [0.0, 0.001, 0.5, 0.99])
-def test_truncated_files(files, tmp_path, part):
+def test_truncated_files(files, tmp_path, part, capfd):
     raw = files[SAVED].read_bytes()
     path = tmp_path / "short.pt2"
     path.write_bytes(raw[: int(part * len(raw))])
-    with pytest.raises(ArtefactError, match="is truncated or no zip archive"):
+    # The last cut leaves a sound archive inside, of sample inputs, that Python's reader takes for the whole.
+    with pytest.raises(ArtefactError, match="is truncated or no zip archive|is damaged or no exported program"):
         load(path, trust=True)
+    assert capfd.readouterr() == ("", "")
 
 
 DAMAGE = {

@@ -504,7 +504,7 @@ def sound_bytes():
 SOUND = sound_bytes()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, len(SOUND) - 1), bit=st.integers(0, 7), cut=st.booleans())
 def test_damage_is_told_or_harmless(tmp_path, at, bit, cut):
     raw = bytearray(SOUND)
@@ -585,6 +585,15 @@ def test_a_conversion_that_answers_otherwise_is_not_trusted(write, monkeypatch):
     for ask in (lambda: model.input_gradient(X, lambda z: z[:, 0]), model.module):
         with pytest.raises(ArtefactError, match="converted to torch answers otherwise than in onnxruntime"):
             ask()
+
+
+def test_rounding_stops_gradients_and_that_is_said(write):
+    nodes = [NODE("QuantizeLinear", ["x", "s", "o"], ["q"]), NODE("DequantizeLinear", ["q", "s", "o"], ["d"]),
+             NODE("Gemm", ["d", "w", "b"], ["y"])]  # fmt: skip
+    model = load(write(*nodes, weights={"w": W, "b": B, "s": np.float32(0.1), "o": np.int8(0)}))
+    np.testing.assert_allclose(answers(model), scores(np.rint(X / np.float32(0.1)) * np.float32(0.1)), rtol=1e-4)
+    with pytest.raises(ArtefactError, match="has no gradients by its inputs: an operator in it stops them"):
+        model.input_gradient(X, lambda z: z[:, 0])
 
 
 def test_operators_that_are_not_mapped_show_when_gradients_are_asked(write):

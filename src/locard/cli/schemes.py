@@ -13,16 +13,11 @@ def schemes(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(rows)
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    view = Table(box=None, pad_edge=False)
-    for title in ("scheme", "claim", "victim", "suspect", "queries", "source", "idea"):
-        view.add_column(title, justify="right" if title == "queries" else "left")
+    width = max(len(row["scheme"]) for row in rows)
     for row in rows:
-        view.add_row(row["scheme"], row["claim"], row["victim_access"], row["suspect_access"],
-                     f"{row['queries']:,}", row["source"], row["summary"])  # fmt: skip
-    Console().print(view)
+        needs = f"{row['victim_access'].lower()} of the victim, {row['suspect_access'].lower()} of the suspect"
+        print(f"{row['scheme']:<{width}}  {row['summary']} ({row['source']})")
+        print(f"{'':<{width}}  claim {row['claim']}; {needs}; {row['queries']:,} queries")
 
 
 def table() -> list[dict[str, Any]]:

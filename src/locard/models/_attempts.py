@@ -12,13 +12,13 @@ import errno
 import json
 import math
 import os
+import re
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, final
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -164,7 +164,9 @@ class Attempts:
                     f"{self.who} has no TLS that can be trusted: {reason}; check the address, or name the file of its "
                     "authority in SSL_CERT_FILE"
                 ) from None
-            verb = "cannot be reached" if isinstance(error, httpx.ConnectError) else "breaks the connection"
+            protocol = isinstance(error, httpx.ProtocolError)
+            verb = "does not keep to HTTP" if protocol else "breaks the connection"
+            verb = "cannot be reached" if isinstance(error, httpx.ConnectError) else verb
             raise _PassingError(f"{verb}: {reason}") from None
 
     async def _reply(self, response: httpx.Response) -> Reply:
@@ -172,13 +174,10 @@ class Attempts:
         if status == 200:
             return Reply(body=await self._body(response), headers=dict(headers))
         if 300 <= status < 400:
-            target = urlsplit(headers.get("location", ""))
-            there = shown(
-                self._clean(f"{target.scheme}://{target.hostname}{target.path}" if target.hostname else target.path)
-            )
+            there = shown(self._clean(re.sub(r"(?<=//)[^/@]*@|[?#].*", "", headers.get("location", ""))))
             raise RemoteModelError(
                 f"{self.who} redirects to {there} ({status}), which is not followed, lest the token go astray; give "
-                "the address that it should be"
+                "the right address"
             )
         words = await self._words(response)
         if status == 429 or status >= 500:
@@ -248,9 +247,9 @@ def _reason(error: BaseException) -> str:
     reason, cause = str(error), error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
-            # asyncio words a refusal as a failed call; only numbers of the system itself have better words.
-            known = cause.errno in errno.errorcode and not isinstance(cause, ssl.SSLError)
-            reason = os.strerror(cause.errno) if known else cause.strerror
+            # asyncio words a refusal as a failed call; only the system's own numbers have better words.
+            number = 0 if isinstance(cause, ssl.SSLError) else cause.errno or 0
+            reason = os.strerror(number) if number in errno.errorcode else cause.strerror
         cause = cause.__cause__ or cause.__context__
     return reason or type(error).__name__
 

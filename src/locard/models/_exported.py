@@ -50,6 +50,7 @@ class ExportedModule(nn.Module):
             self.register_buffer(name, value)
         self.graph = _plain(source.graph)
         self.code = self.graph.python_code("self").src.strip()
+        self.eval()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, *shape) to (n, ...), in batches that the program takes; short ones are filled up with their last row."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,13 +192,9 @@ def open_file(path: Path, *, threads: int) -> Opened:
     with _as_damage():
         inputs, metadata = session.get_inputs(), session.get_modelmeta().custom_metadata_map
         operators = {entry.name: operator_of(content, entry.name) for entry in session.get_outputs()}
-        names = ", ".join(repr(entry.name) for entry in inputs) or "none"
-    if len(inputs) != 1:
-        raise ArtefactError(
-            f"it has {len(inputs)} inputs ({names}); expected one: export it with the others as constants"
-        )
+        port = _port(inputs)
     note = Note.from_metadata(metadata)
-    return Opened(session=session, operators=operators, digest=digest, port=_port(inputs[0]), note=note)
+    return Opened(session=session, operators=operators, digest=digest, port=port, note=note)
 
 
 def reason(error: Exception) -> str:
@@ -280,7 +276,13 @@ def run_options() -> onnxruntime.RunOptions:
     return options
 
 
-def _port(entry: Any) -> Port:
+def _port(entries: Sequence[Any]) -> Port:
+    if len(entries) != 1:
+        names = ", ".join(repr(entry.name) for entry in entries) or "none"
+        raise ArtefactError(
+            f"it has {len(entries)} inputs ({names}); expected one: export it with the others as constants"
+        )
+    (entry,) = entries
     if entry.type not in _DTYPES:
         raise ArtefactError(f"its input {entry.name!r} is a {entry.type}; expected one of {', '.join(_DTYPES)}")
     axes = [size if type(size) is int and size > 0 else None for size in entry.shape]

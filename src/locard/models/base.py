@@ -106,12 +106,16 @@ class Model(abc.ABC):
             return np.asarray(self._forward(x))
         except LocardError:
             raise
-        # The model is a stranger's code: whatever it raises is about its inputs, and the user wants one line.
         except Exception as error:
-            raise ParameterError(
-                f"{self.source} fails on a batch of shape {x.shape} ({self.domain.text}): "
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"
-            ) from error
+            raise self.failure(x, error) from error
+
+    def failure(self, x: np.ndarray, error: Exception) -> ParameterError:
+        """One line for whatever a stranger's model raised on a batch, which is most often about its inputs."""
+        message = str(error).strip()
+        return ParameterError(
+            f"{self.source} fails on a batch of shape {x.shape} ({self.domain.text}): "
+            f"{type(error).__name__}: {message.splitlines()[0] if message else 'no message'}"
+        )
 
     def _checked(self, answers: np.ndarray, n: int) -> np.ndarray:
         """Refuse answers of the wrong shape, type or range, and bring them to one dtype."""

@@ -33,8 +33,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 
-from locard.errors import ParameterError, RemoteModelError, check_number, unknown
+from locard.errors import ParameterError, RemoteModelError
 from locard.models._http import TOKEN_ENV, Credentials, Limits, Line
+from locard.models._options import batch_rows, refuse_unknown
 from locard.models._protocol_v2 import (
     DATATYPES,
     DTYPES,
@@ -59,6 +60,7 @@ _PATH = re.compile(r"(?P<base>.*?)/v2(/models/(?P<name>[^/]+)(/versions/(?P<vers
 _EXPECTED = "http(s)://HOST[:PORT]/v2/models/NAME[/versions/VERSION]"
 # In one request: few enough that little is lost when a run is killed, and that the JSON stays at some megabytes.
 INPUTS, NUMBERS = 32, 2**18
+_WORDS = {"name", "version", "input", "output", "outputs", "token_env"}
 
 
 @final
@@ -169,6 +171,7 @@ class EndpointModel(Model):
         batch_size: int | None = None,
         limits: Limits | None = None,
     ) -> None:
+        batch_size = None if batch_size is None else batch_rows(batch_size)
         address = Address.parse(source, name=name, version=version)
         self.source = address.model
         self._identity = "\n".join(["endpoint", self.source, input or "", output or "", outputs or ""])
@@ -177,8 +180,6 @@ class EndpointModel(Model):
             limits=limits or Limits(),
             credentials=Credentials(token_env=token_env, login=address.login),
         )
-        if batch_size is not None:
-            check_number("batch_size", batch_size, low=1, high=2**20)
 
         def understand(_: int, reply: Reply) -> tuple[Tensor, Tensor | None, Domain, Access]:
             document = read_json(reply.body, self.source)
@@ -203,7 +204,7 @@ class EndpointModel(Model):
         self._codec = Codec(who=self.source, url=address.to("/infer"), input=tensor, output=answer, binary=binary)
         one_by_one = tensor.shape is not None and tensor.shape[0] == 1
         most = 1 if one_by_one else max(1, min(INPUTS, NUMBERS // int(np.prod(self.domain.shape))))
-        self.batch_size = batch_size or most
+        self.batch_size = most if batch_size is None else batch_size
 
     @property
     def digest(self) -> str:
@@ -294,10 +295,10 @@ class EndpointAdapter(Adapter):
     @classmethod
     def open(cls, source: Any, *, like: Domain | None, trust: bool, **options: Any) -> Model:
         """Ask for the model's metadata; the options are those of `EndpointModel`, those of its limits among them."""
-        names = {field.name for field in fields(Limits)}
-        own = {key for key in EndpointModel.__init__.__annotations__ if key not in ("source", "limits", "return")}
-        for key in options:
-            if key not in names | own:
-                raise unknown("option of an endpoint", key, names | own)
-        limits = Limits(**{key: options.pop(key) for key in names & set(options)})
-        return EndpointModel(source, **{"domain": like, **options}, limits=limits)
+        limits = {field.name for field in fields(Limits)}
+        refuse_unknown(options, limits | {"domain", "batch_size", "binary"} | _WORDS, of="an endpoint")
+        for key in _WORDS & set(options):
+            if not isinstance(options[key], str | None):
+                raise ParameterError(f"{key} must be text; got {options[key]!r}")
+        chosen = Limits(**{key: options.pop(key) for key in limits & set(options)})
+        return EndpointModel(source, **{"domain": like, **options}, limits=chosen)

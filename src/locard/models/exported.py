@@ -180,19 +180,17 @@ def _heard(name: str) -> Iterator[list[BaseException]]:
     """Errors that a logger would have printed with their tracebacks, kept instead."""
     heard: list[BaseException] = []
 
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.exc_info and record.exc_info[1] is not None:
-                heard.append(record.exc_info[1])
+    def keep(record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None:
+            heard.append(record.exc_info[1])
+        return False
 
-    logger, listener = logging.getLogger(name), Listener()
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(listener)
+    logger = logging.getLogger(name)
+    logger.addFilter(keep)
     try:
         yield heard
     finally:
-        logger.removeHandler(listener)
-        logger.propagate = propagate
+        logger.removeFilter(keep)
 
 
 def _domain(spec: torch.Tensor, said: Domain | None, like: Domain | None) -> Domain:

@@ -85,6 +85,7 @@ class OnnxModel(Model):
         self.native = native_access(self.outputs)
         self.classes = None
         chosen = (outputs, output, mean, std)
+        self._trusted = False
         self._options = "" if chosen == (None,) * 4 else repr(chosen)
         probe = self._run(self._probe(1))
         if self.native is not Access.LABELS:
@@ -120,14 +121,17 @@ class OnnxModel(Model):
         return self._converted.module()
 
     def input_gradient(self, x: np.ndarray, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
-        """See `Model.input_gradient`; before, both graphs' answers to a batch of `x` are held against each other.
+        """See `Model.input_gradient`; at the first call both graphs' answers to its batch are held against each other.
 
         Raises:
-            ArtefactError: the graph has operators that are not mapped, or the answers differ.
+            ArtefactError: the graph has operators that are not mapped or that stop gradients, or the answers differ.
         """
         if Access.GRADIENTS not in self.grants:
             return super().input_gradient(x, loss)
-        self._compare(x[: self.batch_size])
+        if not self._trusted:
+            self._compare(x[: self.batch_size])
+            self._check_flow(x[:1])
+            self._trusted = True
         return self._converted.input_gradient(x, loss)
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
@@ -215,6 +219,19 @@ class OnnxModel(Model):
             raise ArtefactError(
                 f"{self.source} converted to torch answers otherwise than in onnxruntime (by up to {difference:.2g}): "
                 "its gradients would be those of another model; load the torch model that it was exported from"
+            )
+
+    def _check_flow(self, x: np.ndarray) -> None:
+        import torch
+
+        with torch.enable_grad():
+            inputs = torch.from_numpy(x.copy()).requires_grad_()
+            total = self._converted.module()(inputs).sum()
+            flows = total.requires_grad and torch.autograd.grad(total, inputs, allow_unused=True)[0] is not None
+        if not flows:
+            raise ArtefactError(
+                f"{self.source} has no gradients by its inputs: an operator in it stops them, as rounding does in a "
+                "quantised model; load the model that it was made from"
             )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from locard.errors import AccessError, BudgetError, ParameterError, RemoteModelError, check_number
+from locard.errors import AccessError, BudgetError, LocardError, ParameterError, RemoteModelError, check_number
 from locard.models.base import Loss, Model, convert
 from locard.models.journal import Journal, keys_of
 from locard.records import LADDER, Access, Cost
@@ -126,8 +126,14 @@ class Session:
         """See `Model.input_gradient`; each input counts as one query."""
         if Access.GRADIENTS not in self.access:
             raise AccessError(f"GRADIENTS are asked of a view that grants {self.access.text}")
+        x = self.model.domain.check(x)
         self._spend(len(x))
-        return self.model.input_gradient(self.model.domain.check(x), loss)
+        try:
+            return self.model.input_gradient(x, loss)
+        except LocardError:
+            raise
+        except Exception as error:
+            raise self.model.failure(x, error) from error
 
     def _ask(self, x: np.ndarray, missing: dict[bytes, int]) -> None:
         keys, rows = list(missing), np.fromiter(missing.values(), np.int64)

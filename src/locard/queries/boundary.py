@@ -107,8 +107,8 @@ class Boundary:
         least = min(default, 10) if n is None else n
         if found < least:
             raise ParameterError(
-                f"{least} boundary points are needed; {found} of {start} inputs of {data.name} crossed into another class "
-                f"within {self.steps} steps: give more data, ask fewer --queries, or set a smaller margin "
+                f"{least} boundary points are needed; {found} of {start} inputs of {data.name} crossed into another "
+                f"class within {self.steps} steps: give more data, ask fewer --queries, or set a smaller margin "
                 f"({self.margin:g}), more steps or a larger lr ({self.lr:g})"
             )
         return Queries(

@@ -34,8 +34,8 @@ class CutMix:
 
     We differ from the released code in three ways: it takes the first 100 test images, we take random ones; it draws
     one place for a whole batch, we draw one for each image; its partners are a random permutation, which may pair an
-    image with itself, ours never are. A patch has at least a pixel on either side of its centre, so that images of 8 x 8
-    get one too.
+    image with itself, ours never are. A patch has at least a pixel on either side of its centre, so that images of
+    8 x 8 get one too.
 
     [1] Guan, Liang, He. Are You Stealing My Model? NeurIPS 2022. [2] Yun et al. CutMix. ICCV 2019, section 3.1.
     """

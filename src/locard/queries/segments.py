@@ -28,8 +28,8 @@ class Segments:
 
     An image is cut into superpixels by quickshift (kernel size 4, ratio 0.2, cut 200, in Lab colours; images without
     three channels as grey). Each column of a table is a segment, and each word of a text. A mask keeps each segment
-    with probability 1/2; the first keeps all. What is masked gets the mean of the owner's data, of the channel or of the
-    column; a masked word is left out. A column of category numbers has no sensible mean.
+    with probability 1/2; the first keeps all. What is masked gets the mean of the owner's data, of the channel or of
+    the column; a masked word is left out. A column of category numbers has no sensible mean.
 
     Args:
         masks: masks for each reference.
@@ -70,8 +70,8 @@ class Segments:
         """
         if n is not None and n % self.masks:
             raise ParameterError(
-                f"every reference is asked {self.masks} times, so --queries must be a multiple of {self.masks}; got {n}. "
-                "Ask another number, or set another number of masks (--param masks=...)"
+                f"every reference is asked {self.masks} times, so --queries must be a multiple of {self.masks}; got "
+                f"{n}: ask another number, or set another number of masks (--param masks=...)"
             )
         if data.domain.kind == "tokens":
             raise ParameterError(f"{data.name} holds tokens, and no token stands for a masked one; give texts instead")

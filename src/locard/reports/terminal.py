@@ -40,7 +40,8 @@ def to_terminal(result: Verdict | Comparison, console: Console) -> None:
         skipped = [("skipped", f"{name}: {why}") for name, why in result.skipped.items()]
         p = result.p_value
     else:
-        blocks, skipped, p = [_grid(_facts(result), letters)], [], result.evidence.p_value
+        blocks.append(_grid(_facts(result), letters))
+        skipped, p = [], result.evidence.p_value
     notices = [*skipped, *(("warning", notice.text) for notice in result.warnings)]
     if notices:
         blocks.append(_grid(notices, letters, style="yellow"))

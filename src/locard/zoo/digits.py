@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from locard.models.session import Progress
 
 SIZES = {"victim": 300, "other": 300, "attacker": 497, "queries": 700}
-# Alpha 0.05 takes 19 references in each stratum; as many innocents again are too many to judge in a minute.
-REFERENCES, INNOCENTS, COPIES = 19, 3, 3
+# With 39 references in each stratum, a suspect may be outdone by one of them and still be told at alpha 0.05.
+REFERENCES, INNOCENTS, COPIES = 39, 3, 3
 
 _ARCHITECTURES: dict[str, tuple[dict[str, Any], Recipe]] = {
     "cnn": ({"width": 8}, Recipe(epochs=30, lr=1.5e-2, batch=50)),

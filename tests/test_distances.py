@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from locard.distances import DISTANCES, distance
+from locard.errors import ParameterError
+from scipy.spatial import distance as scipy_distance
+
+NUMBERS = st.floats(-100, 100, width=32)
+SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 5))
+
+
+@st.composite
+def two_tables(draw):
+    shape = draw(SHAPES)
+    return tuple(draw(arrays(np.float32, shape, elements=NUMBERS)) for _ in range(2))
+
+
+def table(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+@pytest.mark.parametrize("name", sorted(DISTANCES))
+@given(pair=two_tables())
+def test_distances_are_zero_for_a_record_with_itself_symmetric_and_never_negative(name, pair):
+    a, b = (x.astype(np.int64) for x in pair) if name == "hamming" else pair
+    measure = distance(name)
+    assert measure(a, a) == pytest.approx(0, abs=1e-6)
+    assert 0 <= measure(a, b) <= 200
+    # The greedy pairing may break a tie otherwise when the two change places.
+    if name != "aligned-cosine":
+        assert measure(a, b) == pytest.approx(measure(b, a), abs=1e-12)
+
+
+def test_distances_are_what_their_names_say_in_plain_loops():
+    a, b = table(0, 7, 4), table(1, 7, 4)
+    rows = range(7)
+    assert distance("l1")(a, b) == pytest.approx(sum(abs(a[i, j] - b[i, j]) for i in rows for j in range(4)) / 28)
+    assert distance("l2")(a, b) == pytest.approx(
+        (sum((a[i, j] - b[i, j]) ** 2 for i in rows for j in range(4)) / 28) ** 0.5
+    )
+    assert distance("cosine")(a, b) == pytest.approx(sum(scipy_distance.cosine(a[i], b[i]) for i in rows) / 7)
+    assert distance("flat-cosine")(a, b) == pytest.approx(scipy_distance.cosine(a.ravel(), b.ravel()))
+    labels = np.array([1, 2, 3, 4]), np.array([1, 2, 4, 3])
+    assert distance("hamming")(*labels) == 0.5
+
+
+def test_cosine_puts_two_zero_rows_together_and_a_zero_row_at_one_from_others():
+    zeros, ones = np.zeros((1, 3)), np.ones((1, 3))
+    assert distance("cosine")(zeros, zeros) == 0
+    assert distance("cosine")(zeros, ones) == 1
+
+
+@pytest.mark.parametrize("name", ["cosine", "flat-cosine", "aligned-cosine"])
+@given(pair=two_tables(), factor=st.floats(0.01, 100))
+def test_cosines_do_not_see_a_positive_factor(name, pair, factor):
+    a, b = pair
+    assert distance(name)(a, b.astype(np.float64) * factor) == pytest.approx(
+        distance(name)(a, b.astype(np.float64)), abs=1e-6
+    )
+
+
+def plainly_aligned(a, b):
+    """The card's step 6, as it is written: take the global minimum of the costs, delete its row and column."""
+    costs = {(i, j): scipy_distance.cosine(a[:, i], b[:, j]) for i in range(a.shape[1]) for j in range(b.shape[1])}
+    pairs = []
+    while costs:
+        i, j = min(costs, key=costs.get)
+        pairs.append((i, j))
+        costs = {(k, m): cost for (k, m), cost in costs.items() if k != i and m != j}
+    left, right = zip(*pairs, strict=True)
+    return scipy_distance.cosine(a[:, left].ravel(), b[:, right].ravel())
+
+
+@pytest.mark.parametrize("shapes", [(5, 5), (3, 6), (6, 3), (1, 4)])
+def test_aligned_cosine_pairs_columns_off_as_the_card_says(shapes):
+    a, b = table(3, 20, shapes[0]), table(4, 20, shapes[1])
+    assert distance("aligned-cosine")(a, b) == pytest.approx(plainly_aligned(a, b))
+
+
+@given(order=st.permutations(range(5)), kept=st.integers(1, 5))
+def test_aligned_cosine_finds_permuted_and_missing_columns(order, kept):
+    a = table(5, 12, 5)
+    b = a[:, order][:, :kept]
+    assert distance("aligned-cosine")(a, b) == pytest.approx(0, abs=1e-12)
+    assert distance("aligned-cosine")(b, a) == pytest.approx(0, abs=1e-12)
+
+
+def test_aligned_cosine_takes_columns_of_zeros():
+    a = np.array([[0.0, 1.0], [0.0, 2.0]])
+    assert distance("aligned-cosine")(a, a[:, ::-1]) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(set(DISTANCES) - {"aligned-cosine"}))
+def test_records_of_two_shapes_are_refused(name):
+    with pytest.raises(ParameterError, match=r"two records of one shape; got \(2, 3\) and \(2, 2\)"):
+        distance(name)(np.zeros((2, 3), int), np.zeros((2, 2), int))
+    with pytest.raises(ParameterError, match="at least one entry"):
+        distance(name)(np.zeros((0, 3), int), np.zeros((0, 3), int))
+
+
+def test_aligned_cosine_refuses_tables_with_other_rows():
+    with pytest.raises(ParameterError, match=r"same rows; got \(4, 3\) and \(5, 3\)"):
+        distance("aligned-cosine")(np.ones((4, 3)), np.ones((5, 3)))
+
+
+def test_hamming_refuses_scores():
+    with pytest.raises(ParameterError, match="discrete entries"):
+        distance("hamming")(np.zeros(3), np.zeros(3))
+
+
+def test_an_unknown_distance_is_refused_with_the_nearest_names():
+    with pytest.raises(ParameterError, match="unknown distance 'cosin'; did you mean 'cosine'"):
+        distance("cosin")
