@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.spatial import distance as scipy_distance
+
 from locard.distances import DISTANCES, distance
 from locard.errors import ParameterError
-from scipy.spatial import distance as scipy_distance
 
 NUMBERS = st.floats(-100, 100, width=32)
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 5))
@@ -66,7 +67,7 @@ def plainly_aligned(a, b):
     costs = {(i, j): scipy_distance.cosine(a[:, i], b[:, j]) for i in range(a.shape[1]) for j in range(b.shape[1])}
     pairs = []
     while costs:
-        i, j = min(costs, key=costs.get)
+        i, j = min(costs, key=lambda pair: costs[pair])
         pairs.append((i, j))
         costs = {(k, m): cost for (k, m), cost in costs.items() if k != i and m != j}
     left, right = zip(*pairs, strict=True)

@@ -1,6 +1,7 @@
 """The command line as a user meets it: what it prints, where, and with which exit code."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -12,22 +13,30 @@ from locard.fingerprint import Fingerprint
 from locard.testing import toy_data
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """A data set and scikit-learn models in files, as a user without torch has them."""
     import skops.io
     from sklearn.linear_model import LogisticRegression
 
+    folder = tmp_path_factory.mktemp("made")
     data = toy_data(700)
-    np.savez(tmp_path / "queries.npz", x=data.inputs[:400], y=data.labels[:400])
+    np.savez(folder / "queries.npz", x=data.inputs[:400], y=data.labels[:400])
     flat = data.inputs[400:].reshape(300, -1)
     order = np.random.default_rng(0)
     for i in range(24):
         rows = order.choice(300, 120, replace=False)
         model = LogisticRegression(max_iter=200).fit(flat[rows], data.labels[400:][rows])
-        skops.io.dump(model, tmp_path / (f"ref-{i:02}.skops" if i else "victim.skops"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        skops.io.dump(model, folder / (f"ref-{i:02}.skops" if i else "victim.skops"))
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """A copy of it as working directory."""
+    shutil.copytree(made, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
 
 
 def locard(*words):
@@ -126,7 +135,7 @@ def test_schemes_and_inspect(folder, capsys):
     ("words", "message"),
     [
         (["verify", "none.locard", "victim.skops"], "the fingerprint 'none.locard' cannot be read: No such file"),
-        (["verify", "queries.npz", "victim.skops"], "damaged or no fingerprint"),
+        (["verify", "queries.npz", "victim.skops"], "truncated or no fingerprint"),
         (["verify", "fp.locard", "none.onnx"], "none.onnx"),
         (["verify", "fp.locard", "victim.skops", "--alpha", "1.5"], "alpha must lie in (0, 1); got 1.5"),
         (["verify", "fp.locard", "victim.skops", "--alpha", "x"], "Invalid value for '--alpha'"),
@@ -136,7 +145,7 @@ def test_schemes_and_inspect(folder, capsys):
         (["verify", "fp.locard"], "Missing argument 'SUSPECT'"),
         (["verify", "fp.locard", "victim.skops", "--html", "no/such/page.html"], "cannot write 'no/such/page.html'"),
         (["extract", "victim.skops", "--scheme", "ahk", "--data", "queries.npz", "-o", "x.locard"], "did you mean 'akh'"),
-        (["extract", "victim.skops", "--scheme", "akh", "--data", "none.npz", "-o", "x.locard"], "no such file"),
+        (["extract", "victim.skops", "--scheme", "akh", "--data", "none.npz", "-o", "x.locard"], "No such file"),
         (["extract", "victim.skops", "--scheme", "akh", "--data", "digits", "-o", "x"], "ends in .locard; got 'x'"),
         (["extract", "victim.skops", "--scheme", "akh", "--data", "queries.npz", "--param", "a", "-o", "x.locard"], "NAME=VALUE"),
         (["extract", "victim.skops", "--scheme", "akh", "--data", "queries.npz", "--param", "a=1", "-o", "x.locard"], "'a'"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from locard import engine
 from locard.data import read
 from locard.errors import ParameterError
@@ -17,7 +18,9 @@ SCHEME = build("akh")
 
 def speaker(labels, name):
     """A model whose one input is the number of a row, and whose answer is that row's label."""
-    return CallableModel(lambda x: labels[x[:, 0].astype(np.int64)], domain=DOMAIN, outputs="labels", classes=10, name=name)
+    return CallableModel(
+        lambda x: labels[x[:, 0].astype(np.int64)], domain=DOMAIN, outputs="labels", classes=10, name=name
+    )
 
 
 def rows(truth):
@@ -74,6 +77,7 @@ def test_mistakes_tell_a_copy_from_a_stranger_better_than_right_answers_do():
     from sklearn.linear_model import LogisticRegression
 
     digits = read("digits")
+    assert digits.labels is not None
     x, y = digits.inputs.reshape(len(digits), -1), digits.labels
     ours, theirs, asked = np.split(np.random.default_rng(3).permutation(len(x)), [150, 300])
     victim = LogisticRegression(max_iter=500).fit(x[ours], y[ours])
@@ -98,7 +102,9 @@ def test_too_few_mistakes_are_refused_with_the_way_out():
     truth = np.arange(50) % 10
     victim = truth.copy()
     victim[:3] += 1
-    with pytest.raises(ParameterError, match=r"10 inputs that the victim misclassifies are needed, the data hold 3; give"):
+    with pytest.raises(
+        ParameterError, match=r"10 inputs that the victim misclassifies are needed, the data hold 3; give"
+    ):
         d(victim, victim, truth, None)
     with pytest.raises(ParameterError, match=r"20 inputs that .* the data hold 3; .* fewer --queries"):
         d(victim, victim, truth, 20)

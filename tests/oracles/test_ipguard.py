@@ -1,10 +1,13 @@
 """IPGuard against the oracles of its card, and against its loss in plain loops."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from locard import engine
 from locard.fingerprint import Fingerprint
 from locard.models import Session, restrict, view
@@ -24,7 +27,8 @@ def victim():
 
 @pytest.fixture(scope="module")
 def fp(victim):
-    return engine.extract(victim, scheme="ipguard", data=toy_data())
+    # Without labels: the toy labels are another network's, so the victim rarely has them right.
+    return engine.extract(victim, scheme="ipguard", data=replace(toy_data(), labels=None))
 
 
 def matching_rate(fp, model):
@@ -50,11 +54,10 @@ def test_the_loss_is_the_papers(seed, classes, depth):
     # All logits negative in half of the cases: a third class masked by 0 instead of minus infinity would show.
     logits = source.normal(-5 * (seed % 2), 2, (9, classes)).astype(np.float32)
     faces = np.stack([source.permutation(classes)[:2] for _ in range(9)])
-    expected = [plain_loss(z.tolist(), *face, depth) for z, face in zip(logits, faces.tolist(), strict=True)]
-    assert face_loss(faces, depth)(torch.from_numpy(logits)).numpy() == pytest.approx(np.array(expected), abs=1e-5)
-    assert np.array_equal(across(logits, faces, depth), np.array(expected) == 0) or min(
-        value for value in expected if value
-    ) < 1e-5
+    expected = np.array([plain_loss(z, i, j, depth) for z, (i, j) in zip(logits.tolist(), faces.tolist(), strict=True)])
+    assert face_loss(faces, depth)(torch.from_numpy(logits)).numpy() == pytest.approx(expected, abs=1e-5)
+    clear = (expected == 0) | (expected > 1e-5)
+    assert np.array_equal(across(logits, faces, depth)[clear], expected[clear] == 0)
 
 
 def test_the_loss_deals_its_faces_out_batch_by_batch():
@@ -126,11 +129,13 @@ def test_a_symmetric_copy_answers_every_point_alike(fp, victim):
     order = torch.from_numpy(source.permutation(24))
     scale = torch.from_numpy(2.0 ** source.integers(-3, 4, 24)).float()
     copy = toy_model(0, gradients=True)
-    module = copy.module()
-    with torch.no_grad():
-        module[1].weight.copy_((weights["1.weight"] * scale[:, None])[order])
-        module[1].bias.copy_((weights["1.bias"] * scale)[order])
-        module[3].weight.copy_((weights["3.weight"] / scale)[:, order])
+    copy.module().load_state_dict(
+        {
+            "1.weight": (weights["1.weight"] * scale[:, None])[order],
+            "1.bias": (weights["1.bias"] * scale)[order],
+            "3.weight": (weights["3.weight"] / scale)[:, order],
+        }
+    )
     assert copy.digest != victim.digest
     assert matching_rate(fp, copy) == 1
 

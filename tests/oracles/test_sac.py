@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from locard import engine
 from locard.distances import distance
 from locard.errors import ParameterError
@@ -137,6 +138,7 @@ def test_a_label_stands_for_a_softmaxed_row(classes, seed):
 
 def test_the_source_variant_asks_the_victims_mistakes():
     data = toy_data()
+    assert data.labels is not None
     fp = engine.extract(toy_model(0), scheme="sac", data=data, params={"variant": "source"}, queries=25)
     known = {row.tobytes(): label for row, label in zip(data.inputs, data.labels, strict=True)}
     said = restrict(toy_model(0), Access.LABELS).labels(fp.queries["inputs"])
@@ -160,5 +162,7 @@ def test_the_default_variant_refuses_what_is_no_image():
     domain = Domain(kind="tabular", shape=(4,))
     data = Data(inputs=np.zeros((20, 4), np.float32), labels=None, domain=domain, name="a table")
     model = CallableModel(lambda x: x, domain=domain, outputs="logits", name="identity")
-    with pytest.raises(ParameterError, match=r"a table holds tabular .*: use the sampler 'random' \(sac: variant=normal\)"):
+    with pytest.raises(
+        ParameterError, match=r"a table holds tabular .*: use the sampler 'random' \(sac: variant=normal\)"
+    ):
         engine.extract(model, scheme="sac", data=data)

@@ -169,6 +169,9 @@ def test_the_page_looks_right(chromium: Chromium, pages: dict[str, Path], tmp_pa
     chromium.show(pages[name], **VIEWS[view])
     assert chromium.ask("document.scrollingElement.scrollWidth <= innerWidth")
     assert chromium.ask(OVERFLOW) == []
+    if VIEWS[view]["width"] > 600:
+        wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
+        assert chromium.ask(wide) == 0, "a table must be scrolled although there is room"
     assert chromium.ask(CONTRAST) == []
     shot = chromium.screenshot()
     shot.save(tmp_path / f"{name}-{view}.png")
@@ -178,7 +181,7 @@ def test_the_page_looks_right(chromium: Chromium, pages: dict[str, Path], tmp_pa
 def _assert_printed_on(pixels: np.ndarray, *, dark: bool) -> None:
     """Paper of one colour all round, with text and marks on it, from the top to the end."""
     paper = pixels[-1, 0].astype(int)
-    assert (paper.mean() < 60) is dark
+    assert bool(paper.mean() < 60) is dark
     marked = np.abs(pixels.astype(int) - paper).max(axis=2) > 40
     assert 0.02 < marked.mean() < 0.4
     bands = np.array_split(marked.any(axis=1), len(marked) // 300)

@@ -43,7 +43,7 @@ def run(argv: Sequence[str]) -> int:
     # A library's advice to programmers is no part of what a command says.
     warnings.simplefilter("ignore")
     try:
-        code = command.main(args=spread(argv), prog_name="locard", standalone_mode=False)
+        code = command.main(args=spread(argv), prog_name="locard", standalone_mode=False, obj=list(argv))
     except LocardError as error:
         return _fail(str(error))
     except (KeyboardInterrupt, typer.Abort):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,6 +82,14 @@ def write(path: Path, text: str) -> None:
         raise ArtefactError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
 
 
+def with_command(result: Any, words: list[str]) -> Any:
+    """The verdict, or each verdict of the comparison, with the command that leads to it again."""
+    command = shlex.join(["locard", *words])
+    if hasattr(result, "reproduce"):
+        return replace(result, reproduce=command)
+    return replace(result, evidence=tuple(replace(verdict, reproduce=command) for verdict in result.evidence))
+
+
 def print_json(value: Any) -> None:
     """JSON to standard output."""
     print(json.dumps(value, indent=2, allow_nan=False))
@@ -99,12 +109,13 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
 
 
-def deliver(result: Any, *, as_json: bool, html: Path | None, fail_if: str | None) -> None:
-    """Print a verdict or comparison, write its page, and leave with 3 where --fail-if says so."""
+def deliver(result: Any, context: typer.Context, *, as_json: bool, html: Path | None, fail_if: str | None) -> None:
+    """Print a verdict or comparison with the command that led to it, write its page, leave with 3 on --fail-if."""
     from rich.console import Console
 
     from locard import reports
 
+    result = with_command(result, context.obj)
     if html is not None:
         write(html, reports.to_html(result))
     if as_json:

@@ -29,6 +29,7 @@ from locard.cli._options import (
 
 
 def compare(
+    context: typer.Context,
     victim: Annotated[str, typer.Argument(metavar="VICTIM", help="Your model.")],
     suspect: Annotated[str, typer.Argument(metavar="SUSPECT", help="The other one.")],
     data: DataOption,
@@ -71,4 +72,4 @@ def compare(
             trust=trust,
             progress=bar,
         )
-    deliver(comparison, as_json=as_json, html=html, fail_if=fail_if)
+    deliver(comparison, context, as_json=as_json, html=html, fail_if=fail_if)

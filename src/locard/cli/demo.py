@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from locard.cli._options import SeedOption, progress, write
+from locard.cli._options import SeedOption, progress, with_command, write
 
 if TYPE_CHECKING:
     from locard.records import Comparison
@@ -61,14 +61,12 @@ def demo(
 
 
 def _report(found: Comparison, out: Path, suspect: Suspect) -> None:
-    from dataclasses import replace
-
     from locard import reports
 
-    # The page belongs to one scheme's command, so that a reader can run what it says.
-    command = f"locard verify {out / 'akh.locard'} {suspect.path}"
-    evidence = tuple(replace(v, reproduce=command.replace("akh", v.scheme)) for v in found.evidence)
-    write(_page(out, suspect), reports.to_html(replace(found, evidence=evidence)))
+    words = ["compare", str(out / "models" / "victim"), str(suspect.path), "--data", str(out / "queries.npz")]
+    words += ["--references", str(out / "models" / "references"), "--derived", str(out / "models" / "derived")]
+    words += ["--schemes", ",".join(SCHEMES), "--html", "report.html"]
+    write(_page(out, suspect), reports.to_html(with_command(found, words)))
 
 
 def _print(verdicts: list[tuple[Suspect, Comparison]]) -> None:

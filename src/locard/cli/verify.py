@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +24,7 @@ from locard.cli._options import (
 
 
 def verify(
+    context: typer.Context,
     fingerprint: Annotated[Path, typer.Argument(metavar="FP.locard", help="The owner's fingerprint.")],
     suspect: Annotated[str, typer.Argument(metavar="SUSPECT", help="A model folder, file or URL.")],
     access: AccessOption = None,
@@ -49,6 +47,4 @@ def verify(
     with progress("asking the suspect") as bar:
         verdict = engine.verify(fp, model, alpha=alpha, access=access, budget=budget,
                                 journal=journal_for(model, journal), progress=bar)  # fmt: skip
-    deliver(
-        replace(verdict, reproduce=shlex.join(["locard", *sys.argv[1:]])), as_json=as_json, html=html, fail_if=fail_if
-    )
+    deliver(verdict, context, as_json=as_json, html=html, fail_if=fail_if)

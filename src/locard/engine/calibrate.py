@@ -155,10 +155,19 @@ def found(source: Any) -> list[Any]:
     path = Path(source)
     if not path.is_dir() or any(adapters.get(name).recognises(source) for name in adapters.names()):
         return [source]
-    inside = sorted(str(child) for child in path.iterdir())
-    models = [child for child in inside if any(adapters.get(name).recognises(child) for name in adapters.names())]
+    models = _inside(path)
     if not models:
         raise CalibrationError(f"no model in the folder {str(path)!r}")
+    return models
+
+
+def _inside(folder: Path) -> list[str]:
+    models: list[str] = []
+    for child in sorted(folder.iterdir()):
+        if any(adapters.get(name).recognises(str(child)) for name in adapters.names()):
+            models.append(str(child))
+        elif child.is_dir() and not child.is_symlink():
+            models += _inside(child)
     return models
 
 

@@ -198,7 +198,7 @@ def _model(folder: Folder) -> Any:
     lacking = sorted(map(str, {*report["missing_keys"], *report["mismatched_keys"]}))
     if lacking:
         raise ArtefactError(
-            f"its weights lack {lacking[0]!r} ({len(lacking)} in all), which would be drawn at random; save the whole model"
+            f"its weights lack {lacking[0]!r} ({len(lacking)} in all), which would be random; save the whole model"
         )
     return model.float().eval()
 

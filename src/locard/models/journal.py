@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ CREATE TABLE IF NOT EXISTS sentinel (
     session INTEGER NOT NULL, key BLOB NOT NULL, input BLOB NOT NULL, PRIMARY KEY (session, key)) WITHOUT ROWID;
 """
 SENTINELS = 3
+_DTYPES = ("<f4", "<f8", "<i8")
 
 
 def keys_of(x: np.ndarray) -> list[bytes]:
@@ -58,7 +60,7 @@ class Journal:
         self.path = None if path is None else Path(path)
         self._label = (identity, access, json.dumps(view, sort_keys=True))
         self._answers: dict[bytes, np.ndarray] = {}
-        self._sentinels: dict[bytes, np.ndarray] = {}
+        self._sentinels: dict[bytes, bytes] = {}
         self._session = 0
         if self.path is not None:
             self._resume()
@@ -72,7 +74,13 @@ class Journal:
         return self._answers.get(key)
 
     def put(self, keys: list[bytes], inputs: np.ndarray, answers: np.ndarray) -> None:
-        """Keep answers, on disk too before this returns."""
+        """Keep answers, on disk too before this returns.
+
+        Raises:
+            ArtefactError: the file cannot be written.
+        """
+        # A copy: a model may answer every batch in the same memory.
+        answers = np.array(answers)
         self._answers.update(zip(keys, answers, strict=True))
         if self.path is None:
             return
@@ -80,11 +88,11 @@ class Journal:
         for key, item in zip(keys, inputs, strict=True):
             if len(self._sentinels) >= SENTINELS:
                 break
-            self._sentinels[key] = item
-            sentinels.append((self._session, key, _encode(item)))
+            self._sentinels[key] = _encode(item)
+            sentinels.append((self._session, key, self._sentinels[key]))
         rows = [(self._session, k, a.tobytes(), a.dtype.str, json.dumps(a.shape))
                 for k, a in zip(keys, map(np.asarray, answers), strict=True)]  # fmt: skip
-        with self._open() as db, db:
+        with self._file() as db:
             db.executemany("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?)", rows)
             db.executemany("INSERT OR REPLACE INTO sentinel VALUES (?, ?, ?)", sentinels)
 
@@ -94,10 +102,14 @@ class Journal:
         Args:
             like: any batch of the domain, for dtype and shape.
         """
-        known = [key for key in self._sentinels if key in self._answers]
+        # Two processes that began together may each have left some.
+        known = [key for key in self._sentinels if key in self._answers][:SENTINELS]
         if not known:
             return None
-        inputs = [_decode(self._sentinels[key], like) for key in known]
+        try:
+            inputs = [_decode(self._sentinels[key], like) for key in known]
+        except (ValueError, TypeError) as error:
+            raise self._unreadable(error) from error
         stacked = np.array(inputs, dtype=object) if like.dtype.kind in "OU" else np.stack(inputs)
         return stacked, np.stack([self._answers[key] for key in known])
 
@@ -106,12 +118,12 @@ class Journal:
         self._answers.clear()
         self._sentinels.clear()
         if self.path is not None:
-            with self._open() as db, db:
+            with self._file() as db:
                 db.execute("UPDATE session SET closed = ? WHERE id = ?", (why, self._session))
             self._resume()
 
     def _resume(self) -> None:
-        with self._open() as db, db:
+        with self._file() as db:
             # Taken for writing at once: two processes that start together must share one session, not make two.
             db.execute("BEGIN IMMEDIATE")
             query = "SELECT id FROM session WHERE identity = ? AND access = ? AND view = ? AND closed IS NULL"
@@ -121,35 +133,39 @@ class Journal:
                 self._session = int(db.execute(insert, self._label).lastrowid or 0)
                 return
             self._session = row[0]
-            for key, value, dtype, shape in db.execute(
-                "SELECT key, value, dtype, shape FROM answer WHERE session = ?", row
-            ):
-                self._answers[key] = np.frombuffer(value, np.dtype(dtype)).reshape(json.loads(shape))
-            for key, item in db.execute("SELECT key, input FROM sentinel WHERE session = ?", row):
-                self._sentinels[key] = np.frombuffer(item, np.uint8)
+            answers = db.execute("SELECT key, value, dtype, shape FROM answer WHERE session = ?", row).fetchall()
+            self._sentinels = dict(db.execute("SELECT key, input FROM sentinel WHERE session = ?", row))
+        try:
+            for key, value, dtype, shape in answers:
+                if dtype not in _DTYPES or (dtype, shape) != answers[0][2:]:
+                    raise ValueError(f"an answer of {dtype} {shape} among others of {answers[0][2]} {answers[0][3]}")
+                self._answers[key] = np.frombuffer(value, dtype).reshape(json.loads(shape))
+        except (ValueError, TypeError) as error:
+            raise self._unreadable(error) from error
 
-    def _open(self) -> closing[sqlite3.Connection]:
-        return closing(_connect(self.path)) if self.path is not None else closing(sqlite3.connect(":memory:"))
+    @contextmanager
+    def _file(self) -> Iterator[sqlite3.Connection]:
+        """The file, open for one transaction, and made where there is none."""
+        path = self.path or Path()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            with closing(sqlite3.connect(path, timeout=30)) as db:
+                db.executescript(_SCHEMA)
+                with db:
+                    yield db
+        except (OSError, sqlite3.Error) as error:
+            raise self._unreadable(error) from error
 
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        db = sqlite3.connect(path, timeout=30)
-        db.executescript(_SCHEMA)
-    except (OSError, sqlite3.Error) as error:
-        raise ArtefactError(
-            f"the journal {str(path)!r} cannot be used: {error}; name another with --journal"
-        ) from error
-    return db
+    def _unreadable(self, error: Exception) -> ArtefactError:
+        return ArtefactError(f"the journal {str(self.path)!r} cannot be used: {error}; name another with --journal")
 
 
 def _encode(item: Any) -> bytes:
     return item.encode() if isinstance(item, str) else np.ascontiguousarray(item).tobytes()
 
 
-def _decode(item: Any, like: np.ndarray) -> Any:
+def _decode(item: bytes, like: np.ndarray) -> Any:
     if like.dtype.kind in "OU":
-        return item if isinstance(item, str) else bytes(item).decode()
-    return item if item.dtype == like.dtype else np.frombuffer(bytes(item), like.dtype).reshape(like.shape[1:])
+        return item.decode()
+    return np.frombuffer(item, like.dtype).reshape(like.shape[1:])

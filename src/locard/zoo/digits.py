@@ -73,14 +73,14 @@ def jobs(seed: int = 0) -> list[tuple[Job, Member]]:
                                                                  kind="victim", how="the victim"))]  # fmt: skip
     rows: list[tuple[Job, Member]] = [*listed]
     for kind, (_, _, how) in _THEFTS.items():
-        name = f"suspect-{kind}"
+        name = f"suspects/{kind}"
         rows.append((_theft(name, "victim", kind, seed),
                      Member(name=name, role="suspect", truth="derived", kind=kind, how=how)))  # fmt: skip
-    rows += _independents("suspect", INNOCENTS, seed)
-    rows += _independents("reference", REFERENCES, seed)
+    rows += _independents("suspect", "suspects/{stratum}-{number:02}", INNOCENTS, seed)
+    rows += _independents("reference", "references/{stratum}/{stratum}-{number:02}", REFERENCES, seed)
     for kind in _VARIED:
         for number in range(COPIES):
-            name = f"derived-{kind}-{number:02}"
+            name = f"derived/{kind}/{kind}-{number:02}"
             job = _theft(name, "victim", kind, seed, {"fraction": _FRACTIONS[number]} if kind == "prune" else {})
             rows.append((job, Member(name=name, role="derived", truth="derived", kind=kind, how=_THEFTS[kind][2])))
     return rows
@@ -105,10 +105,10 @@ def build(out: Path, *, seed: int = 0, processes: int = 2, progress: Progress | 
     return populate(out, [member for _, member in listed], built, data, seed=seed)
 
 
-def _independents(role: str, count: int, seed: int) -> list[tuple[Job, Member]]:
+def _independents(role: str, names: str, count: int, seed: int) -> list[tuple[Job, Member]]:
     rows: list[tuple[Job, Member]] = []
     for number in range(count):
-        name = {stratum: f"{role}-{stratum}-{number:02}" for stratum in _STRATA}
+        name = {stratum: names.format(stratum=stratum, number=number) for stratum in _STRATA}
         other = ("mlp", "resnet")[number % 2]
         theft = _FOREIGN[number % len(_FOREIGN)]
         made: dict[str, tuple[Job, str]] = {
