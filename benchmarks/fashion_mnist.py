@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/fashion_mnist.py --models FOLDER [--processes 2] [--results benchmarks/results]
 
-Trains what FOLDER does not hold yet (about 20 minutes of one core for everything), extracts the victim's fingerprints on
-test images that no model has seen, scores every model once, and writes fashion-mnist-DATE.json and .md. Exits with 1 where
-a fine-tuned, pruned or quantised copy is missed by akh, sac or ipguard, or where a scheme flags more of the innocent than
-alpha and two standard errors.
+Trains what FOLDER does not hold yet (about 20 minutes of one core for everything), extracts the victim's fingerprints
+on test images that no model has seen, scores every model once, and writes fashion-mnist-DATE.json and .md. Exits with 1
+where a fine-tuned, pruned or quantised copy is missed by akh, sac or ipguard, or where a scheme flags more of the
+innocent than alpha and two standard errors.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MUST = {"finetune-all", "finetune-last", "prune", "quantise-int8", "quantise-fp1
 
 def main() -> int:
     """Build, score, write."""
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--models", type=Path, required=True, help="folder of the models; what it holds is kept")
     options.add_argument("--processes", type=int, default=2)
     options.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
@@ -63,8 +63,8 @@ def main() -> int:
     prints = calibrate_all(prints, references=population.references, progress=line("references"))
     result: dict[str, Any] = {
         "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
-        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": 1, "python": platform.python_version(),
-                    "torch": torch.__version__, "locard": locard.__version__},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": 1, "torch": torch.__version__,
+                    "python": platform.python_version(), "locard": locard.__version__},
         "seed": arguments.seed,
         "alpha": ALPHA,
         "queries": {fp.scheme: fp.cost for fp in prints},
@@ -91,10 +91,11 @@ def main() -> int:
 
 
 def line(what: str) -> Progress:
-    """A progress callback that keeps one line of stderr up to date."""
+    """A progress callback that keeps one line of a terminal up to date."""
 
     def show(done: int, wanted: int) -> None:
-        print(f"\r{what}: {done} of {wanted}", end="\n" if done == wanted else "", file=sys.stderr, flush=True)
+        if sys.stderr.isatty() or done == wanted:
+            print(f"\r{what}: {done} of {wanted}", end="\n" if done == wanted else "", file=sys.stderr, flush=True)
 
     return show
 
@@ -104,7 +105,8 @@ def models(population: Population) -> dict[str, Any]:
     groups = {"victim": [population.victim], **population.references}
     accuracies = {kind: [population.built[path.name].accuracy for path in paths] for kind, paths in groups.items()}
     return {
-        kind: {"n": len(a), "accuracy": float(np.mean(a)), "low": min(a), "high": max(a)} for kind, a in accuracies.items()
+        kind: {"n": len(a), "accuracy": float(np.mean(a)), "low": min(a), "high": max(a)}
+        for kind, a in accuracies.items()
     }
 
 
@@ -127,10 +129,10 @@ def copies(population: Population, prints: list[Fingerprint]) -> list[dict[str, 
 def innocent(fingerprint: Fingerprint, seed: int) -> dict[str, Any]:
     """How often innocent models are flagged.
 
-    `flagged` is the share over random splits of the whole pool into references and the rest, `se` its standard error by a
-    bootstrap over models, not over splits or queries. `stratified` judges each model by all others as `verify` does,
-    with the largest p over the strata. `across[a][b]` is the share of stratum b that is flagged by references of stratum a
-    alone, which is what goes wrong when references are unlike the suspect.
+    `flagged` is the share over random splits of the whole pool into references and the rest, `se` its standard error by
+    a bootstrap over models, not over splits or queries. `stratified` judges each model by all others as `verify` does,
+    with the largest p over the strata. `across[a][b]` is the share of stratum b that is flagged by references of
+    stratum a alone, which is what goes wrong when references are unlike the suspect.
     """
     pool = references(fingerprint)
     scores = np.array([model.score for model in pool])
@@ -139,14 +141,18 @@ def innocent(fingerprint: Fingerprint, seed: int) -> dict[str, Any]:
     for split in range(SPLITS):
         order = source.permutation(len(pool))
         null, rest = order[:REFERENCES], order[REFERENCES:]
-        flags[split, rest] = [p_value(scores[null], scores[i]) <= ALPHA for i in rest]
+        flags[split, rest] = [p_value(scores[null], float(scores[i])) <= ALPHA for i in rest]
     rates = np.nanmean(flags, axis=0)
     se = float(rates[source.integers(0, len(pool), (RESAMPLES, len(pool)))].mean(axis=1).std(ddof=1))
     alone = [stratified([*pool[:i], *pool[i + 1 :]], pool[i].score, "").p_value or 1.0 for i in range(len(pool))]
     strata = sorted({model.stratum for model in pool})
     of = {stratum: np.array([model.score for model in pool if model.stratum == stratum]) for stratum in strata}
     across = {
-        a: {b: float(np.mean([p_value(of[a][:REFERENCES], score) <= ALPHA for score in of[b]])) for b in strata if b != a}
+        a: {
+            b: float(np.mean([p_value(of[a][:REFERENCES], score) <= ALPHA for score in of[b]]))
+            for b in strata
+            if b != a
+        }
         for a in strata
     }
     return {
@@ -180,8 +186,8 @@ def markdown(result: dict[str, Any]) -> str:
     page = [
         f"# Fashion-MNIST, {result['date']}",
         "",
-        f"Made by `benchmarks/fashion_mnist.py`, seed {result['seed']}, on {machine['processor']}, one thread a process, "
-        f"torch {machine['torch']}. Queries to a suspect: {asked}. Alpha {result['alpha']}.",
+        f"Made by `benchmarks/fashion_mnist.py`, seed {result['seed']}, on {machine['processor']}, one thread a "
+        f"process, torch {machine['torch']}. Queries to a suspect: {asked}. Alpha {result['alpha']}.",
         "",
         "## Models",
         "",
@@ -192,7 +198,8 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         "## Copies of the victim",
         "",
-        "Score and p; the references are all strata, twenty models each, and the largest p over the strata counts. Bold: flagged.",
+        "Score and p; the references are all strata, twenty models each, and the largest p over the strata counts. "
+        "Bold: flagged.",
         "",
         "| copy | accuracy | agreement | " + " | ".join(schemes) + " | combined p |",
         "| --- | ---: | ---: | " + " | ".join("---:" for _ in schemes) + " | ---: |",
@@ -200,22 +207,25 @@ def markdown(result: dict[str, Any]) -> str:
         "",
         "## Innocent models",
         "",
-        f"Share flagged over {SPLITS} random splits of the pool into {REFERENCES} references and the rest; SE by a bootstrap over "
-        "models. 'As deployed' judges each model by all others, with the largest p over the strata.",
+        f"Share flagged over {SPLITS} random splits of the pool into {REFERENCES} references and the rest; SE by a "
+        "bootstrap over models. 'As deployed' judges each model by all others, with the largest p over the strata.",
         "",
-        "| scheme | pool | flagged | SE | bound | as deployed | " + " | ".join(f"mean, {s}" for s in strata(result)) + " |",
+        "| scheme | pool | flagged | SE | bound | as deployed | "
+        + " | ".join(f"mean, {s}" for s in strata(result)) + " |",
         "| --- | ---: | ---: | ---: | ---: | ---: | " + " | ".join("---:" for _ in strata(result)) + " |",
-        *(f"| {name} | {row['n']} | {row['flagged']:.4f} | {row['se']:.4f} | {row['bound']:.4f} | {row['stratified']:.4f} | "
-          + " | ".join(f"{row['means'][s]:.3f}" for s in strata(result)) + " |"
+        *(f"| {name} | {row['n']} | {row['flagged']:.4f} | {row['se']:.4f} | {row['bound']:.4f} | "
+          f"{row['stratified']:.4f} | " + " | ".join(f"{row['means'][s]:.3f}" for s in strata(result)) + " |"
           for name, row in result["innocent"].items()),
         "",
         "## References of the wrong kind",
         "",
-        "Share of a stratum's models flagged when the 19 references are all of another one: why `calibrate` wants every stratum.",
+        f"Share of a stratum's models flagged when the {REFERENCES} references are all of another one: why `calibrate` "
+        "wants every stratum.",
         "",
         "| scheme | references | " + " | ".join(strata(result)) + " |",
         "| --- | --- | " + " | ".join("---:" for _ in strata(result)) + " |",
-        *(f"| {name} | {a} | " + " | ".join("" if a == b else f"{row['across'][a][b]:.2f}" for b in strata(result)) + " |"
+        *(f"| {name} | {a} | "
+          + " | ".join("" if a == b else f"{row['across'][a][b]:.2f}" for b in strata(result)) + " |"
           for name, row in result["innocent"].items() for a in strata(result)),
         "",
         f"Missed that must not be: {', '.join(result['missed']) or 'none'}. "

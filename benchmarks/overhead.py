@@ -1,6 +1,6 @@
 """What Locard costs over the bare forward passes of the same queries: time and memory of extract and verify.
 
-Both sides run in this process, one after the other, with the model loaded, several times; the median of the ratios pair
+Both sides run in this process on one thread, one after the other, with the model loaded, several times; the median of the ratios pair
 by pair is printed, with the rise of the process's peak memory on each side.
 
     OMP_NUM_THREADS=1 python benchmarks/overhead.py [--repeats 5] [--json FILE]
@@ -133,11 +133,11 @@ def passes(module: torch.nn.Module, x: np.ndarray, batch: int = 256) -> None:
 
 
 def timed(act: Callable[[], Any]) -> float:
-    """Seconds of one call."""
+    """Processor seconds of one call: one thread, nothing to wait for, and no neighbour on the machine in them."""
     gc.collect()
-    start = time.perf_counter()
+    start = time.process_time()
     act()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def peak_mb(act: Callable[[], Any]) -> float:

@@ -10,9 +10,6 @@ everything but the calibration, and `calibration`. Same inputs, seed, versions a
 # JSON from files comes in untyped; each field is checked by hand.
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 
-# JSON from files comes in untyped; each field is checked by hand.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-
 from __future__ import annotations
 
 import hashlib
@@ -22,7 +19,7 @@ import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -82,14 +79,18 @@ class Fingerprint:
     data_name: str | None = None
     check: dict[str, np.ndarray] = field(default_factory=dict)
     calibration: Calibration | None = None
+    # Taken once: it hashes every query, and each verdict names it.
+    _content: str | None = field(default=None, init=False, compare=False, repr=False)
 
     @property
     def content(self) -> str:
         """SHA-256 over everything but the calibration: what a commitment covers."""
-        total = hashlib.sha256(_canonical(self._header()))
-        for name, array in sorted(self._tensors().items()):
-            total.update(f"{name}:{digest_arrays(array)}".encode())
-        return total.hexdigest()
+        if self._content is None:
+            total = hashlib.sha256(_canonical(self._header()))
+            for name, array in sorted(self._tensors().items()):
+                total.update(f"{name}:{digest_arrays(array)}".encode())
+            object.__setattr__(self, "_content", total.hexdigest())
+        return cast("str", self._content)
 
     @property
     def calibration_digest(self) -> str | None:

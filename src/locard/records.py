@@ -3,9 +3,6 @@
 # JSON from files comes in untyped; each field is checked by hand.
 # pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 
-# JSON from files comes in untyped; each field is checked by hand.
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
-
 from __future__ import annotations
 
 import enum

@@ -213,6 +213,20 @@ def test_meanings(server, x, output, option, native, binary):
     assert np.array_equal(ask(model, x), output.compute(x))
 
 
+def test_classes_by_option(server, x):
+    """As a scheme on labels may need to know them."""
+    server.outputs = {"a": Output(labels, "INT64", (-1,)), "b": Output(shape=(-1, -1)), "c": Output()}
+    assert load(server.url, output="a", classes=CLASSES).classes == CLASSES
+    with pytest.raises(RemoteModelError, match=r"answers labels from \d to 4; expected 0 to 2"):
+        ask(load(server.url, output="a", classes=3), x)
+    with pytest.raises(RemoteModelError, match="answers 5 numbers to an input; 3 were declared"):
+        ask(load(server.url, output="b", classes=3), x)
+    with pytest.raises(ParameterError, match="answers 5 numbers to an input; got classes=3"):
+        load(server.url, output="c", classes=3)
+    with pytest.raises(ParameterError, match="answers values, which have no classes; got classes=5"):
+        load(server.url, output="c", outputs="values", classes=CLASSES)
+
+
 @pytest.mark.parametrize(
     ("output", "option", "match"),
     [

@@ -19,8 +19,8 @@ from locard.models.journal import Journal
 from locard.records import Access, Domain
 
 IMAGES = Domain(kind="image", shape=SHAPE, bounds=(0.0, 1.0))
-QUICK = {"timeout": 0.3, "tries": 2, "backoff": 0.01, "batch_size": 4}
-BOUND = 3.0  # seconds: far more than any of these takes, far less than the 30 s of one try
+QUICK = {"tries": 2, "backoff": 0.01, "batch_size": 4}
+BOUND = 10.0  # seconds: far more than any of these takes, far less than the 30 s of one try
 SECRET = "s3cret-token-0123456789"  # noqa: S105 - what must be shown nowhere
 
 
@@ -65,7 +65,7 @@ def uniform(classes):
 
 
 FAILURES = {
-    "never answers": (lambda call: call.hang(), r"does not answer within 0.3 s \(2 tries\); what was answered is kept"),
+    "never answers": (lambda call: call.hang(), r"does not answer within 0.6 s \(2 tries\); what was answered is kept"),
     "500 always": (
         lambda call: call.reply(500, {"error": "out of\nmemory"}),
         r"answers 500 'out of\\nmemory' \(2 tries\)",
@@ -106,10 +106,10 @@ FAILURES = {
         lambda call: call.raw(b'HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{"outputs"'),
         "does not keep to HTTP: .*without sending complete message body",
     ),
-    "drips its head": (lambda call: call.drip(b"HTTP/1.1 200 OK\r\nX: ", b"x"), "does not answer within 0.3 s"),
+    "drips its head": (lambda call: call.drip(b"HTTP/1.1 200 OK\r\nX: ", b"x"), "does not answer within 0.6 s"),
     "drips its body": (
         lambda call: call.drip(b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n", b" "),
-        "does not answer within 0.3 s",
+        "does not answer within 0.6 s",
     ),
     "endless head": (
         lambda call: call.raw(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 2**21),
@@ -238,7 +238,9 @@ def test_one_line_in_time_and_nothing_lost(server, x, tmp_path, name):
     """Two requests are answered, then trouble; afterwards the rest is asked, and nothing twice but the sentinels."""
     trouble, match = FAILURES[name]
     server.trouble = lambda call: call.number > 2 and trouble(call)
-    session = Session(load(server.url, like=IMAGES, **QUICK), Access.PROBABILITIES, journal=tmp_path / "journal")
+    # Short only where the trouble is silence, so that a busy machine makes no trouble of its own.
+    model = load(server.url, like=IMAGES, timeout=0.6 if "within" in match else 30, **QUICK)
+    session = Session(model, Access.PROBABILITIES, journal=tmp_path / "journal")
     with refused(RemoteModelError, match):
         session.answer(x, Access.PROBABILITIES)
     assert len(session.journal) == session.asked == 8
@@ -288,7 +290,7 @@ def test_what_passes_is_tried_again(server, x, status):
 
 def test_a_broken_and_a_slow_connection_are_tried_again(server, x):
     server.trouble = lambda call: (call.number == 1 and call.raw(b"")) or (call.number == 2 and call.hang())
-    assert np.array_equal(next(load(server.url, like=IMAGES, timeout=0.3, backoff=0.01).stream(x))[1], probabilities(x))
+    assert np.array_equal(next(load(server.url, like=IMAGES, timeout=0.6, backoff=0.01).stream(x))[1], probabilities(x))
     assert server.inferences == 3
 
 
@@ -335,14 +337,14 @@ def test_pauses_double_and_differ(server, x):
 
 def test_patience_bounds_all_tries_together(server, x):
     server.trouble = lambda call: call.hang()
-    with refused(RemoteModelError, "does not answer within", bound=1.5):
-        next(load(server.url, like=IMAGES, timeout=0.4, tries=100, backoff=0.01, patience=0.7).stream(x))
+    with refused(RemoteModelError, "does not answer within", bound=3):
+        next(load(server.url, like=IMAGES, timeout=0.4, tries=100, backoff=0.01, patience=0.9).stream(x))
 
 
 def test_answers_on_the_wire_when_a_request_fails_are_kept(server, x):
     """Of six requests the first fails at once, three come late; two are never sent."""
     server.trouble = lambda call: call.reply(400) if call.number == 1 else call.answer(pause=0.3)
-    session = Session(load(server.url, like=IMAGES, **{**QUICK, "timeout": 5}), Access.LABELS)
+    session = Session(load(server.url, like=IMAGES, **QUICK), Access.LABELS)
     with refused(RemoteModelError, "400"):
         session.answer(x, Access.LABELS)
     assert len(session.journal) == session.asked == 12
@@ -361,7 +363,7 @@ def test_a_failure_ends_the_pauses_of_the_others(server, x):
 @pytest.mark.parametrize(
     ("trouble", "match"),
     [
-        (lambda call: call.hang(), "does not answer within 0.3 s"),
+        (lambda call: call.hang(), "does not answer within 0.6 s"),
         (lambda call: call.reply(500), r"answers 500 \(2 tries\)"),
         (lambda call: call.reply(401), "refuses access: it answers 401"),
         (lambda call: call.reply(200, b"hello"), "answers no JSON: b'hello'"),
@@ -381,7 +383,7 @@ def test_a_failure_ends_the_pauses_of_the_others(server, x):
 def test_metadata(server, trouble, match):
     server.metadata_trouble = trouble
     with refused(LocardError, match):
-        load(server.url, like=IMAGES, timeout=0.3, tries=2, backoff=0.01)
+        load(server.url, like=IMAGES, timeout=0.6, tries=2, backoff=0.01)
 
 
 def metadata(**change):

@@ -32,6 +32,8 @@ SAVED, FIXED, RANGED = "saved", "fixed", "ranged"
 class Odd(nn.Module):
     """A network with a parameter of its own, a constant, and a buffer that is not saved."""
 
+    body: nn.Module
+
     def __init__(self):
         super().__init__()
         self.body = build("resnet", shape=[1, 8, 8], classes=3, width=4)
@@ -110,7 +112,7 @@ def test_what_is_computed_is_the_identity(files, tmp_path):
 
     class Other(Odd):
         def forward(self, x):
-            return (self.body(x) * self.scale + self.shift) * self.power.flip(0)
+            return super().forward(x).flip(1)
 
     other = Other()
     other.load_state_dict(odd().state_dict())
@@ -155,14 +157,14 @@ def test_normalisation_goes_into_the_program(tmp_path):
 
 def test_saving_leaves_the_model_as_it_is(tmp_path):
     module = odd().train()
-    module.body.block1.eval()
+    module.body.get_submodule("block1").eval()
     module.scale.requires_grad_(False)
     modes = [part.training for part in module.modules()]
     before = {name: value.clone() for name, value in module.state_dict().items()}
     exported.save(module, tmp_path / "m.pt2", domain=DOMAIN)
     assert [part.training for part in module.modules()] == modes
     assert not module.scale.requires_grad
-    assert module.body.dense.weight.requires_grad
+    assert module.body.get_parameter("dense.weight").requires_grad
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt2"]
 
@@ -173,7 +175,9 @@ def test_domains(tmp_path):
     like = Domain(kind="tabular", shape=(6,), bounds=(-1.0, 1.0), columns=tuple("abcdef"))
     assert load(table, trust=True, like=like).domain == like
     assert load(table, trust=True, like=DOMAIN).domain == Domain(kind="tabular", shape=(6,))
-    image = write(tmp_path / "i.pt2", nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).double(), torch.zeros(2, 1, 8, 8).double())
+    image = write(
+        tmp_path / "i.pt2", nn.Sequential(nn.Flatten(), nn.Linear(64, 2)).double(), torch.zeros(2, 1, 8, 8).double()
+    )
     assert load(image, trust=True).domain == Domain(kind="image", shape=(1, 8, 8), dtype="float64")
     # The bounds of the expected domain are kept, its dtype is the program's.
     assert load(image, trust=True, like=DOMAIN).domain.bounds == (0.0, 1.0)
@@ -221,8 +225,9 @@ def test_programs_of_another_form_are_refused(tmp_path):
     torch.export.save(torch.export.export(Two(), (x, x)), tmp_path / "two.pt2")
     write(tmp_path / "pair.pt2", Pair(), x)
     write(tmp_path / "half.pt2", Halves(), x, dynamic_shapes=({0: 2 * torch.export.Dim("pairs")},))
-    torch.export.save(torch.export.export(nn.Sequential(nn.Linear(6, 2), nn.Dropout(0.5)).train(), (x,)), tmp_path / "d.pt2")
-    torch.export.save(torch.export.export(nn.Sequential(nn.Unflatten(1, (2, 3)), nn.BatchNorm1d(2)).train(), (x,)), tmp_path / "b.pt2")  # fmt: skip
+    moving = {"d": nn.Dropout(0.5), "b": nn.Sequential(nn.Unflatten(1, (2, 3)), nn.BatchNorm1d(2))}
+    for name, module in moving.items():
+        torch.export.save(torch.export.export(module.train(), (x,)), tmp_path / f"{name}.pt2")
     for name, message in (
         ("two", "it takes 2 inputs and gives 1 outputs; expected one tensor in and one out"),
         ("pair", "it takes 1 inputs and gives 2 outputs"),
@@ -251,7 +256,7 @@ def test_outputs_and_normalisation_are_options(tmp_path):
     plain = load(path, trust=True, outputs="probabilities")
     x = np.random.default_rng(0).random((3, 6), np.float32)
     assert np.allclose(model._forward(x), plain._forward((x - 1) / 2), atol=1e-6)
-    with pytest.raises(ParameterError, match="unknown option of a .pt2 file 'output'; did you mean 'outputs'"):
+    with pytest.raises(ParameterError, match=r"unknown option of a .pt2 file 'output'; did you mean 'outputs'"):
         load(path, trust=True, output="logits")
 
 
@@ -403,7 +408,10 @@ def test_compiled_code_is_refused_even_with_trust(files, tmp_path):
 
 def test_a_file_that_unpacks_to_far_more_than_its_size(tmp_path):
     path = tmp_path / "bomb.pt2"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("root/data/weights/w", "w") as member:
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("root/data/weights/w", "w") as member,
+    ):
         for _ in range(100):
             member.write(bytes(1 << 20))
     with pytest.raises(ArtefactError, match=r"unpacks to 104,857,600 in 1 members; at most 100 times its size"):
@@ -435,7 +443,7 @@ def test_truncated_files(files, tmp_path, part, capfd):
     path = tmp_path / "short.pt2"
     path.write_bytes(raw[: int(part * len(raw))])
     # The last cut leaves a sound archive inside, of sample inputs, that Python's reader takes for the whole.
-    with pytest.raises(ArtefactError, match="is truncated or no zip archive|is damaged or no exported program"):
+    with pytest.raises(ArtefactError, match=r"is truncated or no zip archive|is damaged or no exported program"):
         load(path, trust=True)
     assert capfd.readouterr() == ("", "")
 
@@ -470,7 +478,10 @@ def test_damaged_files_end_in_one_line(files, tmp_path, kind, capfd):
         (b"{", "its locard.json is wrong"),
         (b"[]", "its locard.json is wrong"),
         (b'{"domain": {"kind": "sound", "shape": [1]}}', "domain.kind must be image"),
-        (b'{"domain": {"kind": "image", "shape": [1, 8, 8]}, "lineage": {}, "outputs": "odds"}', "outputs must be one of"),
+        (
+            b'{"domain": {"kind": "image", "shape": [1, 8, 8]}, "lineage": {}, "outputs": "odds"}',
+            "outputs must be one of",
+        ),
         (b'{"domain": {"kind": "image", "shape": [1, 9, 9]}, "lineage": {}, "outputs": "logits"}', "the domain says"),
     ],
 )

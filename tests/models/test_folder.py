@@ -62,7 +62,9 @@ def test_what_was_saved_is_loaded(saved):
     assert np.array_equal(model._forward(X), before._forward(X))
     assert model.domain == DOMAIN
     assert model.classes == 3
-    assert model.lineage == Lineage(architecture="resnet", data="d" * 64, seed=7, parent="p" * 64, derived_by="finetune")
+    assert model.lineage == Lineage(
+        architecture="resnet", data="d" * 64, seed=7, parent="p" * 64, derived_by="finetune"
+    )
     assert model.grants == Access.MODULE.implied | Access.MODULE
     for name, value in module.state_dict().items():
         assert np.array_equal(model.weights()[name], value.numpy())
@@ -107,7 +109,7 @@ def test_loaded_weights_can_be_changed_and_do_not_reach_the_file(saved):
 
 def test_tied_weights_are_saved_twice(tmp_path):
     module = network("mlp", shape=[4], classes=4, hidden=[4, 4])
-    module.layers[1].weight = module.layers[0].weight
+    module.get_submodule("layers.1").weight = module.get_parameter("layers.0.weight")
     path = folder.save(tmp_path / "m", module, architecture="mlp", domain=Domain(kind="tabular", shape=(4,)),
                        arguments={"shape": [4], "classes": 4, "hidden": [4, 4]})  # fmt: skip
     weights = load(path).weights()
@@ -156,8 +158,14 @@ def test_a_crash_between_the_files_leaves_no_mixture(saved, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"architecture": "cnn"}, "the module is no cnn with these arguments: the tensor 'block1.conv1.weight' is none of"),
-        ({"arguments": {**ARGUMENTS, "width": 8}}, r"the tensor 'stem.weight' must be torch.float32 \(8, 1, 3, 3\); got"),
+        (
+            {"architecture": "cnn"},
+            "the module is no cnn with these arguments: the tensor 'block1.conv1.weight' is none of",
+        ),
+        (
+            {"arguments": {**ARGUMENTS, "width": 8}},
+            r"the tensor 'stem.weight' must be torch.float32 \(8, 1, 3, 3\); got",
+        ),
         ({"arguments": {**ARGUMENTS, "width": {1}}}, "arguments must be plain JSON values"),
         ({"mean": (0.1, 0.2)}, r"mean must be 1 or 1 finite numbers, or null; got \[0.1, 0.2\]"),
         ({"mean": (float("nan"),)}, "mean must be 1 or 1 finite numbers"),
@@ -174,7 +182,7 @@ def test_a_wrong_field_is_refused_before_anything_is_written(tmp_path, options, 
 
 
 def test_half_precision_is_refused_at_saving(tmp_path):
-    with pytest.raises(ParameterError, match="must be torch.float32 .* got torch.float16"):
+    with pytest.raises(ParameterError, match=r"must be torch.float32 .* got torch.float16"):
         write(tmp_path / "model", network().half())
 
 
@@ -218,7 +226,7 @@ def test_a_missing_field_is_named(saved):
     card = json.loads((saved / "model.json").read_text())
     del card["mean"]
     (saved / "model.json").write_text(json.dumps(card))
-    with pytest.raises(ArtefactError, match="model.json is wrong: the field 'mean' is missing"):
+    with pytest.raises(ArtefactError, match=r"model.json is wrong: the field 'mean' is missing"):
         load(saved)
 
 
@@ -253,14 +261,14 @@ def test_missing_weights(saved):
 def test_truncated_weights(saved, cut):
     raw = (saved / "model.safetensors").read_bytes()
     (saved / "model.safetensors").write_bytes(raw[:cut])
-    with pytest.raises(ArtefactError, match="model.safetensors is damaged"):
+    with pytest.raises(ArtefactError, match=r"model.safetensors is damaged"):
         load(saved)
 
 
 def test_weights_that_claim_to_be_larger_than_their_file(saved):
     claim = json.dumps({"stem.weight": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}})
     (saved / "model.safetensors").write_bytes(struct.pack("<Q", len(claim)) + claim.encode())
-    with pytest.raises(ArtefactError, match="model.safetensors is damaged"):
+    with pytest.raises(ArtefactError, match=r"model.safetensors is damaged"):
         load(saved)
 
 
@@ -290,7 +298,7 @@ def test_a_pickle_in_the_place_of_the_weights_is_not_run(saved, tmp_path):
             return os.mkdir, (str(canary),)
 
     torch.save({"stem.weight": Payload()}, saved / "model.safetensors")
-    with pytest.raises(ArtefactError, match="model.safetensors is damaged"):
+    with pytest.raises(ArtefactError, match=r"model.safetensors is damaged"):
         load(saved, trust=True)
     assert not canary.exists()
 

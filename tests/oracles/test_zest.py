@@ -98,9 +98,10 @@ def test_a_model_linear_in_the_mask_gives_its_coefficients_back():
     assert fp.record["weights"] == pytest.approx(expected, abs=1e-4)
 
 
-def test_plain_least_squares_give_beta_to_numerical_precision():
+@pytest.mark.parametrize("segments", [20, 400])
+def test_plain_least_squares_give_beta_to_numerical_precision(segments):
     source = np.random.default_rng(2)
-    kept, beta = source.random((1000, 20)) < 0.5, source.normal(size=(20, 4))
+    kept, beta = source.random((1000, segments)) < 0.5, source.normal(size=(segments, 4))
     assert explain(kept, kept @ beta) == pytest.approx(beta, abs=1e-6)
 
 

@@ -66,9 +66,9 @@ def test_the_target_is_never_the_class_a_point_comes_from(victim, target):
 
 
 def test_random_targets_reach_every_other_class(victim):
-    own, other = draw(victim, default=100).extras["faces"].T
-    top = np.bincount(own).argmax()
-    assert set(other[own == top]) == set(range(5)) - {top}
+    own, other = draw(victim, default=200).extras["faces"].T
+    for common in np.argsort(-np.bincount(own, minlength=5))[:2]:
+        assert set(other[own == common]) == set(range(5)) - {common}
 
 
 def test_the_least_likely_class_is_the_seeds_lowest_logit(victim):

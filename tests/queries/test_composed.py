@@ -11,8 +11,16 @@ from locard.testing import SCHEME_LAWS, check_scheme, toy_data, toy_model
 SAME = {
     "akh": ("negative+labels+hamming", {}, {}),
     "sac": ("cutmix+correlation+l1", {"answers": "labels"}, {"representation.answers": "labels"}),
-    "ipguard": ("boundary+labels+hamming", {"margin": 0.2}, {"sampler.margin": 0.2}),
-    "zest": ("segments+local-explanations+flat-cosine", {"masks": 20}, {"sampler.masks": 20}),
+    "ipguard": (
+        "boundary+labels+hamming",
+        {"margin": 0.2, "lr": 0.02, "steps": 400, "target": "least-likely"},
+        {"sampler.margin": 0.2, "sampler.lr": 0.02, "sampler.steps": 400, "sampler.target": "least-likely"},
+    ),
+    "zest": (
+        "segments+local-explanations+flat-cosine",
+        {"masks": 20, "pieces": 5, "answers": "logits"},
+        {"sampler.masks": 20, "sampler.pieces": 5, "representation.answers": "logits"},
+    ),
 }
 
 

@@ -14,7 +14,7 @@ from locard.errors import ParameterError
 from locard.records import Comparison, Cost, Notice, Null, Power, Verdict
 from locard.reports import to_html, to_json
 
-VERDICT = {
+VERDICT: dict[str, Any] = {
     "schema": int,
     "locard": str,
     "report": str,
@@ -29,7 +29,7 @@ VERDICT = {
     "p_values": dict,
     "null": dict,
     "alpha": float,
-    "power": list | None,
+    "power": (list, type(None)),
     "power_reason": str | None,
     "queries": dict,
     "access": dict,
@@ -41,7 +41,7 @@ VERDICT = {
     "seconds": float,
     "reproduce": str | None,
 }
-COMPARISON = {
+COMPARISON: dict[str, Any] = {
     "schema": int,
     "locard": str,
     "report": str,

@@ -229,6 +229,20 @@ def test_the_page_prints(chromium: Chromium, pages: dict[str, Path], tmp_path: P
     assert len(pdf) > 20_000
 
 
+def test_the_checks_see_what_is_broken_and_the_page_forbids_it(chromium: Chromium, pages: dict[str, Path]) -> None:
+    broken = pages["derived"].with_name("broken.html")
+    faults = """<p id=wide style="width: 3000px">wide</p><p id=pale style="color: #ccc">pale</p>
+        <img id=far src="http://localhost:9/x.png" alt=""><script>document.title = "it ran"</script>"""
+    page = pages["derived"].read_text(encoding="utf-8")
+    broken.write_text(page.replace("</main>", f"{faults}</main>"), encoding="utf-8")
+    chromium.show(broken, width=1200)
+    assert any('id="wide"' in element for element in chromium.ask(OVERFLOW))
+    assert any('id="pale"' in element for element in chromium.ask(CONTRAST))
+    assert chromium.ask("document.title") != "it ran"
+    assert chromium.ask("document.getElementById('far').naturalWidth") == 0
+    assert sum(event["method"] == "Log.entryAdded" for event in chromium.events) >= 2
+
+
 def test_without_the_browser_the_test_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shutil, "which", lambda program: None)
     with pytest.raises(pytest.fail.Exception, match="make system"):

@@ -76,8 +76,8 @@ def test_one_reference(make: Make) -> None:
     assert wording.statement(verdict) == (
         "The suspect agrees with the victim more than the only independently made model at hand. If it had been made "
         "independently, as that model was, a score this high would occur with probability at most 1 in 2 (50%). No "
-        "score could have been flagged at alpha = 0.05: that needs 19 reference models. This does not show that it was made "
-        "independently."
+        "score could have been flagged at alpha = 0.05: that needs 19 reference models. This does not show that it "
+        "was made independently."
     )
     assert wording.at_floor(verdict) == "the smallest that 1 reference can give"
     below = wording.statement(make(0.0, references={"disjoint": [0.1]}))

@@ -1,7 +1,7 @@
 """The contract of an attack: what it needs, what it costs, what it gives, and when it counts as a theft.
 
-An attack gets a view of the victim, so it sees no more than was granted and pays for each query; whether its copy is still
-worth having is judged afterwards, by `accept`, on data that the thief never had.
+An attack gets a view of the victim, so it sees no more than was granted and pays for each query; whether its copy is
+still worth having is judged afterwards, by `accept`, on data that the thief never had.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ class Acceptance:
 
 
 def accept(attack: Attack, copy: Model, victim: Model, held_out: Data) -> Acceptance:
-    """Hold a copy against its victim: a copy that has lost the task is no theft, and no scheme is blamed for missing it.
+    """Hold a copy against its victim: one that has lost the task is no theft, and no scheme is blamed for missing it.
 
     Args:
         attack: states the margin.
@@ -217,6 +217,7 @@ def accept(attack: Attack, copy: Model, victim: Model, held_out: Data) -> Accept
         reason = (f"accuracy fell from {before:.1%} to {after:.1%}; {attack.name} counts as a theft down to "
                   f"{max(before - attack.margin, 0):.1%}")  # fmt: skip
     elif agreement < attack.fidelity - 1e-9:
-        reason = f"agrees with the victim on {agreement:.1%}; {attack.name} counts as a theft from {attack.fidelity:.0%}"
+        reason = (f"it agrees with the victim on {agreement:.1%}; {attack.name} counts as a theft from "
+                  f"{attack.fidelity:.0%}")  # fmt: skip
     return Acceptance(accuracy=after, victim_accuracy=before, agreement=agreement, accepted=reason is None,
                       reason=reason)  # fmt: skip

@@ -1,7 +1,7 @@
 """Extraction through an API: a model of the thief's own is trained on the victim's answers [1].
 
-The thief asks its own inputs, and then convex mixtures of random pairs of them, so that few inputs make a large query set
-(the paper asks unrelated images instead; mixtures lie near the data, and every one of them is a query that counts).
+The thief asks its own inputs, and then convex mixtures of random pairs of them, so that few inputs make a large query
+set (the paper asks unrelated images instead; mixtures lie near the data, and every one of them is a query that counts).
 Probabilities are learnt with the soft cross-entropy -sum_k y_k log p_k, labels with the usual one. The victim is asked
 once, before training. Counts as a theft within 10 points of accuracy and from 80 % agreement with the victim.
 

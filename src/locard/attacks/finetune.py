@@ -29,7 +29,7 @@ class Finetune(Attack):
     """Train on.
 
     Args:
-        layers: "all", or "last": the last module, in the order of the model's definition, that has parameters of its own.
+        layers: "all", or "last": the last module with parameters of its own, in the order of the model's definition.
         epochs: passes over the thief's data.
         lr: highest learning rate.
         batch: inputs in one step.

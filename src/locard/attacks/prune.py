@@ -2,7 +2,7 @@
 
 Counts as a theft within 5 points of accuracy.
 
-[1] Han, Pool, Tran, Dally. Learning both Weights and Connections for Efficient Neural Networks. NeurIPS 2015, section 3.
+[1] Han, Pool, Tran, Dally. Learning both Weights and Connections for Efficient Neural Networks. NeurIPS 2015, sec. 3.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Prune(Attack):
 def masks(module: torch.nn.Module, fraction: float) -> list[tuple[torch.nn.Parameter, torch.Tensor]]:
     """For each weight tensor of two or more axes, 1 where a weight is kept and 0 where it is not.
 
-    Exactly round(fraction * total) weights are dropped, the smallest by magnitude; equal ones in the order of definition.
+    Exactly round(fraction * total) weights are dropped, the smallest by magnitude; equal ones in order of definition.
     """
     import torch
 

@@ -2,11 +2,11 @@
 
 `int8`: each output channel of a linear or convolutional weight gets the scale max |w| / 127, symmetric about 0, and its
 weights are rounded to whole multiples of it, half to even; biases and normalisation stay, as deployed kernels keep them
-wider. `fp16`: every floating-point tensor is rounded to half precision. Activations are not quantised. Counts as a theft
-within 1 point of accuracy.
+wider. `fp16`: every floating-point tensor is rounded to half precision. Activations are not quantised. Counts as a
+theft within 1 point of accuracy.
 
-[1] Jacob et al. Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference. CVPR 2018,
-equation 1 with zero point 0.
+[1] Jacob et al. Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference. CVPR
+2018, equation 1 with zero point 0.
 """
 
 from __future__ import annotations

@@ -126,7 +126,9 @@ def compare_fingerprints(
               notices=inspect_answers(battery, fp, record))
         for fp, (record, cost) in zip(prints, answered, strict=True)
     )  # fmt: skip
-    return conclude(verdicts, alpha=alpha, skipped=skipped or {}, cost=battery.session.cost)
+    # What the schemes needed, not what the session did: it asks in one pass and answers each scheme from that.
+    asked, repeated = (sum(getattr(v.queries, name) for v in verdicts) for name in ("asked", "from_journal"))
+    return conclude(verdicts, alpha=alpha, skipped=skipped or {}, cost=Cost(asked=asked, from_journal=repeated))
 
 
 def conclude(verdicts: Sequence[Verdict], *, alpha: float, skipped: dict[str, str], cost: Cost) -> Comparison:

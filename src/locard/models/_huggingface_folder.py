@@ -67,7 +67,7 @@ class Folder:
                     )
         if (path / "adapter_config.json").exists():
             raise ArtefactError(
-                "it is an adapter (adapter_config.json) to a model elsewhere; merge the two and save both"
+                "it is an adapter (adapter_config.json) to a model elsewhere; merge the two and save the whole"
             )
         task = _task(config)
         safe = (path / SAFE).is_file() or (path / SAFE_INDEX).is_file()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from locard.errors import ParameterError
+from locard.models._options import batch_rows, refuse_unknown
 from locard.models.base import BATCH, Adapter, Model, adapters
 from locard.records import Access, Domain
 
@@ -18,6 +19,8 @@ OUTPUTS = {
     "logits": Access.LOGITS,
     "values": Access.VALUES,
 }
+
+_OPTIONS = ("domain", "outputs", "classes", "name", "identity", "batch_size")
 
 
 def native_access(outputs: str) -> Access:
@@ -61,7 +64,7 @@ class CallableModel(Model):
             getattr(function, "__qualname__", type(function).__name__),
         )
         self.source = name or f"callable {qualname}"
-        self.batch_size = batch_size
+        self.batch_size = batch_rows(batch_size)
         self._identity = identity or name or f"{module}.{qualname}@{id(function):x}"
 
     @property
@@ -85,6 +88,7 @@ class CallableAdapter(Adapter):
     @classmethod
     def open(cls, source: Any, *, like: Domain | None, trust: bool, **options: Any) -> Model:
         """Wrap it; `domain` must be given here or by `like`."""
+        refuse_unknown(options, _OPTIONS, of="a callable")
         domain = options.pop("domain", like)
         if domain is None:
             raise ParameterError("a callable does not say what its inputs are: give domain=Domain(...)")

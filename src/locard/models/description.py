@@ -90,7 +90,7 @@ def _target(said: dict[str, Any], folder: Path) -> str:
         if key not in _KEYS:
             raise unknown("key", key, _KEYS)
     model = said.get("model")
-    if not isinstance(model, str) or not model:
+    if not isinstance(model, str) or not model or "\0" in model:
         raise ParameterError(f"model must be a path or URL; got {model!r}")
     if path_with_suffix(model, SUFFIX):
         raise ParameterError(f"model is a description itself, {model!r}; name the model's own file")

@@ -33,7 +33,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 
-from locard.errors import ParameterError, RemoteModelError
+from locard.errors import ParameterError, RemoteModelError, check_number
 from locard.models._http import TOKEN_ENV, Credentials, Limits, Line
 from locard.models._options import batch_rows, refuse_unknown
 from locard.models._protocol_v2 import (
@@ -144,6 +144,7 @@ class EndpointModel(Model):
         output: the output tensor, likewise.
         outputs: what answers are: "labels", "probabilities", "logits" or "values"; None for labels where the metadata
             says whole numbers of shape [n] or [n, 1], else probabilities.
+        classes: number of classes, where answers are labels and the scheme must know.
         token_env: environment variable that holds a bearer token, if set.
         binary: send and receive values as bytes, where the server has that extension.
         batch_size: inputs in one request; None for at most 32 and 2**18 numbers; 1 where the batch axis is 1.
@@ -166,6 +167,7 @@ class EndpointModel(Model):
         input: str | None = None,
         output: str | None = None,
         outputs: str | None = None,
+        classes: int | None = None,
         token_env: str = TOKEN_ENV,
         binary: bool = False,
         batch_size: int | None = None,
@@ -197,9 +199,7 @@ class EndpointModel(Model):
         request = Request(method="GET", url=address.to())
         ((_, (tensor, answer, self.domain, self.native)),) = self._line.exchange([lambda: request], understand)
         self.grants = self.native.implied
-        self._width: int | None = None
-        if self.native is not Access.LABELS and answer is not None and answer.shape is not None and answer.shape[1] > 0:
-            self._width = answer.shape[1]
+        self._width = _width(answer, self.native, classes, self.source)
         self.classes = None if self.native is Access.VALUES else self._width
         self._codec = Codec(who=self.source, url=address.to("/infer"), input=tensor, output=answer, binary=binary)
         one_by_one = tensor.shape is not None and tensor.shape[0] == 1
@@ -283,6 +283,20 @@ def _meaning(tensor: Tensor | None, outputs: str | None, who: str) -> Access:
     return native
 
 
+def _width(tensor: Tensor | None, native: Access, classes: int | None, who: str) -> int | None:
+    """How many numbers answer an input, or how many labels there are, as far as it is known before the first answer."""
+    declared = None
+    if tensor is not None and tensor.shape is not None and native is not Access.LABELS and tensor.shape[1] > 0:
+        declared = tensor.shape[1]
+    if classes is None:
+        return declared
+    check_number("classes", classes, low=1, high=2**31)
+    if native is Access.VALUES or declared not in (None, classes):
+        what = "values, which have no classes" if native is Access.VALUES else f"{declared} numbers to an input"
+        raise ParameterError(f"{who} answers {what}; got classes={classes}")
+    return classes
+
+
 @adapters.register("endpoint")
 class EndpointAdapter(Adapter):
     """An http(s) URL."""
@@ -296,7 +310,7 @@ class EndpointAdapter(Adapter):
     def open(cls, source: Any, *, like: Domain | None, trust: bool, **options: Any) -> Model:
         """Ask for the model's metadata; the options are those of `EndpointModel`, those of its limits among them."""
         limits = {field.name for field in fields(Limits)}
-        refuse_unknown(options, limits | {"domain", "batch_size", "binary"} | _WORDS, of="an endpoint")
+        refuse_unknown(options, limits | {"domain", "classes", "batch_size", "binary"} | _WORDS, of="an endpoint")
         for key in _WORDS & set(options):
             if not isinstance(options[key], str | None):
                 raise ParameterError(f"{key} must be text; got {options[key]!r}")

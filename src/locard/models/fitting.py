@@ -78,8 +78,8 @@ def fit(
         targets: (n,) int64 class indices, or (n, classes) probabilities (the soft loss of knockoff nets).
         recipe: epochs, learning rate, batch size.
         seed: of the order of the inputs, and of dropout where the module has it.
-        parameters: what to train; None for all. When only some are trained, the module stays in evaluation mode, so that
-            the statistics of its normalisation layers stay as they are.
+        parameters: what to train; None for all. When only some are trained, the module stays in evaluation mode, so
+            that the statistics of its normalisation layers stay as they are.
         after_step: called after each step, to put a constraint back.
         progress: called with (done, wanted) epochs.
 

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from hashlib import blake2b
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +33,13 @@ _DTYPES = ("<f4", "<f8", "<i8")
 
 
 def keys_of(x: np.ndarray) -> list[bytes]:
-    """A 16-byte digest of each input, over its dtype, shape and bytes."""
+    """A 20-byte key of each input: four bytes for its dtype and shape, sixteen of a digest of its bytes."""
     if x.dtype.kind in "OU":
-        return [blake2b(str(item).encode(), digest_size=16, person=b"text").digest() for item in x]
-    person = blake2b(f"{x.dtype.str}{x.shape[1:]}".encode(), digest_size=16).digest()
-    rows = np.ascontiguousarray(x).reshape(len(x), -1)
-    return [blake2b(row.data, digest_size=16, person=person).digest() for row in rows]
+        return [b"text" + sha256(str(item).encode()).digest()[:16] for item in x]
+    kind = sha256(f"{x.dtype.str}{x.shape[1:]}".encode()).digest()[:4]
+    # Slices of one flat view: a view for each row would take longer to make than its digest.
+    flat, size = memoryview(np.ascontiguousarray(x).reshape(-1).view(np.uint8)), x[:1].nbytes
+    return [kind + sha256(flat[start : start + size]).digest()[:16] for start in range(0, x.nbytes, size or 1)]
 
 
 class Journal:

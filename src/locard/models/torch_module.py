@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from locard.errors import ParameterError, need
+from locard.models._options import batch_rows, refuse_unknown
 from locard.models.base import BATCH, Adapter, Loss, Model, adapters
 from locard.models.callable import native_access
 from locard.records import Access, Domain, Lineage
 
 if TYPE_CHECKING:
     import torch
+
+_OPTIONS = ("domain", "outputs", "mean", "std", "source", "lineage", "batch_size")
 
 
 @contextmanager
@@ -61,13 +64,15 @@ class TorchModel(Model):
         batch_size: int = BATCH,
     ) -> None:
         torch = need("torch", extra="torch", why="a torch module")
-        self._module, self.domain, self.batch_size = module, domain, batch_size
+        self._module, self.domain, self.batch_size = module, domain, batch_rows(batch_size)
         self.native = native_access(outputs)
         self.source = source or f"torch module {type(module).__name__}"
         self.lineage = lineage or Lineage()
         first = next(iter(module.parameters()), None)
         self.device = torch.device("cpu") if first is None else first.device
         self._shift, self._scale = self._per_channel(mean), self._per_channel(std)
+        if std is not None and min(std) <= 0:
+            raise ParameterError(f"std must be positive; got {std!r}")
         self.mean, self.std, self.outputs = mean, std, outputs
         self.classes = None
         probe = self._run(np.full((1, *domain.shape), 0 if domain.bounds is None else domain.bounds[0], domain.dtype))
@@ -89,8 +94,7 @@ class TorchModel(Model):
 
     def weights(self) -> dict[str, np.ndarray]:
         """Parameters and buffers by name; shares memory with the module where it lies on the CPU."""
-        state = self._module.state_dict()
-        return {name: _array(tensor) for name, tensor in state.items() if hasattr(tensor, "detach")}
+        return {name: _array(tensor) for name, tensor in _tensors(self._module.state_dict())}
 
     def module(self) -> torch.nn.Module:
         """The module with its normalisation in front: inputs as the domain says, logits out."""
@@ -104,17 +108,24 @@ class TorchModel(Model):
         """See `Model.input_gradient`; the parameters' own gradients are left untouched."""
         import torch
 
+        if Access.GRADIENTS not in self.grants:
+            return super().input_gradient(x, loss)
         if x.dtype.kind != "f":
             raise ParameterError(f"gradients need floating-point inputs; {self.source} takes {self.domain.text}")
         parts = []
         with evaluating(self._module), torch.enable_grad():
             for start in range(0, len(x), self.batch_size):
                 inputs = self._tensor(x[start : start + self.batch_size]).requires_grad_()
-                logits = self._module(self._normalise(inputs))
+                # A copy, because a module that works in place may not do so on what gradients are asked by.
+                logits = self._module(self._normalise(inputs.clone()))
                 losses = loss(logits)
                 if losses.shape != (len(inputs),):
                     raise ParameterError(f"the loss must have shape ({len(inputs)},); got {tuple(losses.shape)}")
-                (gradient,) = torch.autograd.grad(losses.sum(), inputs)
+                try:
+                    (gradient,) = torch.autograd.grad(losses.sum(), inputs)
+                except RuntimeError as error:
+                    reason = str(error).splitlines()[0]
+                    raise ParameterError(f"{self.source} gives no gradient by its inputs: {reason}") from error
                 parts.append((logits.detach().cpu().numpy(), gradient.cpu().numpy()))
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
@@ -128,8 +139,8 @@ class TorchModel(Model):
     def _tensor(self, x: np.ndarray) -> torch.Tensor:
         import torch
 
-        # torch warns of memory it may not write to, as a fingerprint's is; the copy is a query set, so small.
-        return torch.from_numpy(x if x.flags.writeable else x.copy()).to(self.device)
+        # A copy, because a module may work in place, and torch warns of memory it may not write to.
+        return torch.from_numpy(x.copy()).to(self.device)
 
     def _normalise(self, x: torch.Tensor) -> torch.Tensor:
         if self._shift is not None:
@@ -147,10 +158,18 @@ class TorchModel(Model):
         return tensor.reshape(-1, *[1] * (len(self.domain.shape) - 1))
 
 
+def _tensors(state: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a state; those that quantised layers pack into tuples are numbered."""
+    for name, value in state.items():
+        parts = [(f"{name}.{i}", one) for i, one in enumerate(value)] if isinstance(value, tuple) else [(name, value)]
+        yield from (part for part in parts if hasattr(part[1], "detach"))
+
+
 def _array(tensor: torch.Tensor) -> np.ndarray:
     import torch
 
     tensor = tensor.detach().cpu()
+    tensor = tensor.dequantize() if tensor.is_quantized else tensor
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
@@ -167,6 +186,7 @@ class TorchModuleAdapter(Adapter):
     @classmethod
     def open(cls, source: Any, *, like: Domain | None, trust: bool, **options: Any) -> Model:
         """Wrap it; `domain` must be given here or by `like`."""
+        refuse_unknown(options, _OPTIONS, of="a torch module")
         domain = options.pop("domain", like)
         if domain is None:
             raise ParameterError("a torch module does not say what its inputs are: give domain=Domain(...)")

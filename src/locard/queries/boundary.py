@@ -37,7 +37,7 @@ class Boundary:
         L(x) = ReLU(Z_i - Z_j + k) + ReLU(max over t outside {i, j} of Z_t - Z_i)
 
     in the box of the domain until L = 0: then j leads i by k or more and no third class comes between. With two classes
-    the second term is dropped. k is a depth in logits, so it is set in units of the victim's own: `margin` times the
+    the second term is 0. k is a depth in logits, so it is set in units of the victim's own: `margin` times the
     median gap between its largest and second largest logit on the data. A deeper point survives more change of the
     model, and is more often answered alike by an independent one.
 
@@ -207,10 +207,8 @@ def face_loss(faces: np.ndarray, depth: float) -> Loss:
         pair = torch.from_numpy(faces[dealt : dealt + len(logits)]).to(logits.device)
         dealt += len(logits)
         own, other = logits.gather(1, pair).unbind(dim=1)
-        total = (own - other + depth).relu()
-        if logits.shape[1] > 2:
-            total = total + (logits.scatter(1, pair, -torch.inf).amax(dim=1) - own).relu()
-        return total
+        third = logits.scatter(1, pair, -torch.inf).amax(dim=1)
+        return (own - other + depth).relu() + (third - own).relu()
 
     return loss
 

@@ -86,19 +86,22 @@ class Segments:
         inputs = data.domain.deliver(data.inputs[rows])
         extras = {}
         if data.domain.kind == "text":
-            most = max(len(text.split()) for text in inputs)
+            counts = np.array([len(text.split()) for text in inputs])
         else:
             image = data.domain.kind == "image"
             columns = np.tile(np.arange(data.domain.shape[0]), (len(rows), 1))
             segments = superpixels(inputs, data, pieces=self.pieces, seed=seed) if image else columns
-            most = int(segments.max()) + 1
+            counts = segments.reshape(len(rows), -1).max(axis=1) + 1
             extras = {"segments": segments.astype(np.int16), "fill": _mean(data)}
+        most = int(counts.max())
         if most > MOST:
             raise ParameterError(f"a reference of {data.name} has {most} segments; at most {MOST} can be told apart")
         masks = generator(seed, "segments/masks").integers(
             0, 256, (len(rows), self.masks, (most + 7) // 8), dtype=np.uint8
         )
         masks[:, 0] = 255
+        # Bits of no segment are 0, so that masks that keep the same are equal.
+        masks &= np.packbits(np.arange(8 * masks.shape[2]) < counts[:, None], axis=1)[:, None]
         return Queries(inputs=inputs, extras={"masks": masks, **extras})
 
 
@@ -148,9 +151,9 @@ def superpixels(images: np.ndarray, data: Data, *, pieces: int, seed: int) -> np
 
 
 def _cut(parent: np.ndarray, length: np.ndarray, pieces: int) -> np.ndarray:
-    """The trees left when every link longer than CUT is cut, and then the longest, until there are enough."""
-    root, length = parent.ravel().copy(), length.ravel()
-    longest = np.argsort(-length, kind="stable")[: max(pieces, int((length > CUT).sum()))]
+    """The trees that quickshift leaves, their longest links cut until there are enough; a root's is endless."""
+    root = parent.ravel().copy()
+    longest = np.argsort(-length.ravel(), kind="stable")[:pieces]
     root[longest] = longest
     while not np.array_equal(root, root[root]):
         root = root[root]

@@ -66,32 +66,38 @@ class LocalExplanations:
         ask = getattr(view, self.answers)
         rows = max(1, PIECE // max(1, queries.inputs[:1].nbytes))
         weights = []
-        for reference, (kept, back) in enumerate(_masks(queries)):
+        for reference, (kept, times) in enumerate(_masks(queries)):
             answers = [ask(masked(queries, reference, kept[at : at + rows])) for at in range(0, len(kept), rows)]
-            weights.append(explain(kept[back], np.concatenate(answers)[back]))
+            weights.append(explain(kept, np.concatenate(answers), times))
         return {"weights": np.concatenate(weights)}
 
 
-def explain(kept: np.ndarray, answers: np.ndarray) -> np.ndarray:
+def explain(kept: np.ndarray, answers: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
     """W of `LocalExplanations` for one reference.
 
     Args:
         kept: (masks, segments) bool, true where a segment stays.
         answers: (masks, classes).
+        times: (masks,) how often each mask was drawn, or None for once.
 
     Returns:
         (segments, classes) float32; the shortest solution where the masks do not tell all segments apart.
     """
     m, y = kept.astype(np.float64), answers.astype(np.float64)
-    return (np.linalg.pinv(m.T @ m, rcond=RANK, hermitian=True) @ (m.T @ y)).astype(np.float32)
+    weighted = m.T if times is None else m.T * times
+    return (np.linalg.pinv(weighted @ m, rcond=RANK, hermitian=True) @ (weighted @ y)).astype(np.float32)
 
 
 def _masks(queries: Queries) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For each reference its distinct masks, (distinct, segments) bool, and for each mask its row among them."""
+    """For each reference its distinct masks, (distinct, segments) bool, and how often each was drawn."""
     masks, counts = _checked(queries)
-    for packed, count in zip(masks, counts, strict=True):
-        kept, back = np.unique(np.unpackbits(packed, axis=1, count=count), axis=0, return_inverse=True)
-        yield kept.astype(bool), back.reshape(-1)
+    for packed, count in zip(np.ascontiguousarray(masks), counts, strict=True):
+        # As one number or word a mask: sorting rows bit by bit would take longer than asking them.
+        words = packed.view(f"V{packed.shape[1]}").reshape(-1)
+        if packed.shape[1] <= 8:
+            words = np.pad(packed, ((0, 0), (0, 8 - packed.shape[1]))).view(np.uint64).reshape(-1)
+        _, first, times = np.unique(words, return_index=True, return_counts=True)
+        yield np.unpackbits(packed[first], axis=1, count=count).astype(bool), times
 
 
 def _checked(queries: Queries) -> tuple[np.ndarray, list[int]]:

@@ -81,11 +81,11 @@ _work: Callable[[Any], Any] | None = None
 
 
 def _begin(work: Callable[[Any], Any]) -> None:
-    global _work  # noqa: PLW0603
+    global _work
     _work = work
     os.environ["OMP_NUM_THREADS"] = "1"
-    # Ctrl-C reaches the whole group of processes: the parent decides what to stop, and says so once.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches the whole group of processes: workers go at once and without a word, the parent says what happened.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

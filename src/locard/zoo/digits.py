@@ -1,10 +1,10 @@
 """The demo's population: a small convolutional network trained on scikit-learn's digits, its copies, and strangers.
 
-The 1,797 images are cut into four disjoint parts. The victim gets no more than 300, so that it makes some fifty mistakes
-on the 700 that are kept for queries: copies are told by the mistakes they repeat, and a hundredth of a point of p needs
-some to count. Strangers train on the victim's 300 (the same public data) or on another 300. The thief has the remaining 497,
-which nobody else has seen, and mixes them into the query sets of its extractions. The 700 are seen by no model in training;
-they also measure accuracy.
+The 1,797 images are cut into four disjoint parts. The victim gets no more than 300, so that it makes some fifty
+mistakes on the 700 that are kept for queries, for a copy is told by the mistakes that it repeats. Strangers train on
+the victim's 300 (the same public data) or on another 300. The thief has the remaining 497, which nobody else has seen,
+and mixes them into the query sets of its extractions. The 700 are seen by no model in training; they also measure
+accuracy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from locard.models.fitting import Recipe
 from locard.records import Data
 from locard.seeds import derive
 from locard.zoo.population import Job, Original, Theft, train_many
-from locard.zoo.roles import Member, Population, populate
+from locard.zoo.roles import Member, Population, Role, populate
 
 if TYPE_CHECKING:
     from locard.models.session import Progress
@@ -69,9 +69,8 @@ def jobs(seed: int = 0) -> list[tuple[Job, Member]]:
     Args:
         seed: of all models.
     """
-    listed = [(_original("victim", "victim", "cnn", seed), Member(name="victim", role="victim", truth="victim",
-                                                                 kind="victim", how="the victim"))]  # fmt: skip
-    rows: list[tuple[Job, Member]] = [*listed]
+    victim = Member(name="victim", role="victim", truth="victim", kind="victim", how="the victim")
+    rows: list[tuple[Job, Member]] = [(_original("victim", "victim", "cnn", seed), victim)]
     for kind, (_, _, how) in _THEFTS.items():
         name = f"suspects/{kind}"
         rows.append((_theft(name, "victim", kind, seed),
@@ -105,7 +104,7 @@ def build(out: Path, *, seed: int = 0, processes: int = 2, progress: Progress | 
     return populate(out, [member for _, member in listed], built, data, seed=seed)
 
 
-def _independents(role: str, names: str, count: int, seed: int) -> list[tuple[Job, Member]]:
+def _independents(role: Role, names: str, count: int, seed: int) -> list[tuple[Job, Member]]:
     rows: list[tuple[Job, Member]] = []
     for number in range(count):
         name = {stratum: names.format(stratum=stratum, number=number) for stratum in _STRATA}
@@ -137,5 +136,5 @@ def _theft(name: str, victim: str, kind: str, seed: int, changed: dict[str, Any]
     attack, params, _ = _THEFTS[kind]
     needs_data = attack in ("finetune", "extraction")
     budget = params["queries"] if attack == "extraction" else None
-    return Theft(name=name, victim=victim, attack=attack, params={**params, **(changed or {})},
-                 data="attacker" if needs_data else None, seed=derive(seed, f"digits/{name}"), budget=budget)  # fmt: skip
+    return Theft(name=name, victim=victim, attack=attack, params={**params, **(changed or {})}, budget=budget,
+                 data="attacker" if needs_data else None, seed=derive(seed, f"digits/{name}"))  # fmt: skip

@@ -1,8 +1,8 @@
 """Fashion-MNIST: one small convolutional victim, its copies, and eighty models made without it.
 
-25,000 training images are the victim's, another 25,000 those of strangers, 10,000 the thief's; of the test images 8,000 are
-there to be asked and 2,000 to measure accuracy. Independents come in the four strata, twenty each, so that any one of them
-can give the 19 references that alpha 0.05 takes.
+25,000 training images are the victim's, another 25,000 those of strangers, 10,000 the thief's; of the test images 8,000
+are there to be asked and 2,000 to measure accuracy. Independents come in the four strata, twenty each, so that any one
+of them can give the 19 references that alpha 0.05 takes.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ def jobs(seed: int = 0) -> list[tuple[Job, Member]]:
     Args:
         seed: of all models.
     """
-    listed: list[tuple[Job, Member]] = [
-        (_original("victim", "victim", "cnn", seed), Member(name="victim", role="victim", truth="victim", kind="victim"))
-    ]
+    victim = Member(name="victim", role="victim", truth="victim", kind="victim")
+    listed: list[tuple[Job, Member]] = [(_original("victim", "victim", "cnn", seed), victim)]
     for kind, (attack, params, needs_data) in THEFTS.items():
         job = _theft(kind, "victim", attack, params, needs_data, seed)
         listed.append((job, Member(name=kind, role="suspect", truth="derived", kind=kind)))
     for number in range(EACH):
+        attack, params, needs_data = THEFTS[FOREIGN[number % len(FOREIGN)]]
         strangers: list[tuple[str, Job]] = [
             ("same-architecture", _original(f"same-architecture-{number:02}", "victim", "cnn", seed)),
             ("disjoint", _original(f"disjoint-{number:02}", "other", "cnn", seed)),
             ("same-data", _original(f"same-data-{number:02}", "victim", ("resnet", "mlp")[number % 2], seed)),
-            ("foreign-theft", _theft(f"foreign-theft-{number:02}", f"disjoint-{number:02}",
-                                     *THEFTS[FOREIGN[number % len(FOREIGN)]], seed)),
+            ("foreign-theft", _theft(f"foreign-theft-{number:02}", f"disjoint-{number:02}", attack, params, needs_data,
+                                     seed)),
         ]  # fmt: skip
         for stratum, job in strangers:
             listed.append((job, Member(name=job.name, role="reference", truth="independent", kind=stratum)))
@@ -95,8 +95,8 @@ def build(out: Path, *, seed: int = 0, processes: int = 2, progress: Progress | 
 
 
 def _original(name: str, data: str, architecture: str, seed: int) -> Original:
-    return Original(name=name, data=data, architecture=architecture, recipe=RECIPE, seed=derive(seed, f"fashion/{name}"),
-                    mean=MEAN, std=STD)  # fmt: skip
+    return Original(name=name, data=data, architecture=architecture, recipe=RECIPE, mean=MEAN, std=STD,
+                    seed=derive(seed, f"fashion/{name}"))  # fmt: skip
 
 
 def _theft(name: str, victim: str, attack: str, params: dict[str, object], needs_data: bool, seed: int) -> Theft:

@@ -52,7 +52,7 @@ class Original:
     data: str
     architecture: str
     arguments: dict[str, Any] = field(default_factory=dict)
-    recipe: Recipe = Recipe()
+    recipe: Recipe
     seed: int
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None

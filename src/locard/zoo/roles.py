@@ -13,6 +13,8 @@ from locard.zoo.population import Built
 
 MANIFEST = "manifest.json"
 
+Role = Literal["victim", "suspect", "reference", "derived"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
@@ -20,15 +22,14 @@ class Member:
 
     Args:
         name: of its job and folder.
-        role: "victim"; "suspect", to be judged; "reference", which gives the null; "derived", which gives the power;
-            "stranger", which is there only to be stolen from by others.
+        role: "victim"; "suspect", to be judged; "reference", which gives the null; "derived", which gives the power.
         truth: "victim", "derived" from it, or "independent" of it.
         kind: the kind of theft of a derived model, the stratum of an independent one.
         how: for people, how it was made.
     """
 
     name: str
-    role: Literal["victim", "suspect", "reference", "derived", "stranger"]
+    role: Role
     truth: Literal["victim", "derived", "independent"]
     kind: str
     how: str = ""

@@ -1,0 +1,178 @@
+"""What every attack keeps, and the rule by which a copy counts as a theft."""
+
+import numpy as np
+import pytest
+import torch
+
+from locard.attacks import Attack, accept, attacks, build
+from locard.errors import AccessError, ParameterError
+from locard.models import restrict
+from locard.models.callable import CallableModel
+from locard.models.torch_module import TorchModel
+from locard.records import Access, Data
+
+QUICK = {
+    "finetune": {"epochs": 1},
+    "prune": {"fraction": 0.3, "recovery": 1},
+    "quantise": {},
+    "noise": {},
+    "extraction": {"epochs": 2, "width": 4, "queries": 200},
+}
+EVERY = pytest.mark.parametrize("name", sorted(QUICK))
+
+
+def derive(name, victim, data, seed=0, **changed):
+    attack = build(name, {**QUICK[name], **changed})
+    return attack.derive(restrict(victim, attack.needs), data, seed=seed)
+
+
+def digest(stolen, victim):
+    return TorchModel(stolen.module, domain=victim.domain).digest
+
+
+def test_each_attack_is_tried_here():
+    assert attacks.names() == sorted(QUICK)
+
+
+@EVERY
+def test_an_attacks_name_is_the_one_it_is_registered_by(name):
+    assert issubclass(attacks.get(name), Attack)
+    assert attacks.get(name).name == name
+
+
+@EVERY
+def test_the_same_seed_gives_the_same_copy_and_leaves_no_trace(name, victim, parts):
+    before, state, random = victim.digest, torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first = digest(derive(name, victim, parts["thief"]), victim)
+    assert digest(derive(name, victim, parts["thief"]), victim) == first
+    assert victim.digest == before, "the victim was changed"
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], random)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("name", sorted(set(QUICK) - {"quantise"}))
+def test_another_seed_gives_another_copy(name, victim, parts):
+    copies = [digest(derive(name, victim, parts["thief"], seed), victim) for seed in (0, 1)]
+    assert copies[0] != copies[1]
+
+
+@EVERY
+def test_a_copy_has_its_papers(name, victim, parts):
+    stolen = derive(name, victim, parts["thief"], seed=7)
+    assert stolen.lineage.parent == victim.digest
+    assert stolen.lineage.derived_by == name
+    assert stolen.lineage.seed == 7
+    assert stolen.lineage.architecture == "cnn"
+    uses_data = build(name, QUICK[name]).needs_data
+    assert stolen.lineage.data == (parts["thief"].digest if uses_data else None)
+    assert stolen.effort.seconds > 0
+    assert not any(part.training for part in stolen.module.modules())
+
+
+@EVERY
+def test_a_copy_shares_no_memory_with_its_victim(name, victim, parts):
+    stolen = derive(name, victim, parts["thief"])
+    ours = {tensor.data_ptr() for tensor in victim.module().state_dict().values()}
+    assert not ours & {tensor.data_ptr() for tensor in stolen.module.state_dict().values()}
+
+
+@pytest.mark.parametrize("name", ["finetune", "prune", "quantise", "noise"])
+def test_weights_are_not_to_be_had_from_answers(name, victim, parts):
+    with pytest.raises(AccessError, match=rf"{name} needs MODULE of the victim; LogitView.* has no module\(\)"):
+        build(name).derive(restrict(victim, Access.LOGITS), parts["thief"])
+
+
+@pytest.mark.parametrize("name", ["finetune", "extraction"])
+def test_an_attack_that_needs_data_says_so(name, victim):
+    attack = build(name)
+    with pytest.raises(ParameterError, match=f"{name} needs data of the thief's own; none were given"):
+        attack.derive(restrict(victim, attack.needs))
+
+
+def test_data_of_another_shape_are_refused(victim, parts):
+    from locard.testing import toy_model
+
+    other = restrict(toy_model(0, gradients=True), Access.MODULE)
+    derive("finetune", victim, parts["thief"])
+    small = Data(inputs=np.zeros((4, 3), np.float32), labels=np.zeros(4, np.int64), name="a table",
+                 domain=parts["thief"].domain.from_json({"kind": "tabular", "shape": [3]}))  # fmt: skip
+    with pytest.raises(ParameterError, match="takes image .* a table holds tabular"):
+        build("finetune").derive(other, small)
+
+
+def test_unlabelled_data_are_refused(victim, parts):
+    thief = parts["thief"]
+    bare = Data(inputs=thief.inputs, labels=None, domain=thief.domain, name="bare")
+    with pytest.raises(ParameterError, match="finetune needs data with true labels; bare has none"):
+        derive("finetune", victim, bare)
+
+
+def test_unknown_names_and_parameters_come_with_the_nearest():
+    with pytest.raises(ParameterError, match="unknown attack 'finetun'; did you mean 'finetune'"):
+        build("finetun")
+    with pytest.raises(ParameterError, match="unknown parameter of attack 'prune': 'fractoin'; did you mean 'fraction'"):
+        build("prune", {"fractoin": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("finetune", {"layers": "first"}, "layers must be 'all' or 'last'; got 'first'"),
+        ("finetune", {"epochs": 0}, "epochs must lie in"),
+        ("prune", {"fraction": 1}, r"fraction must lie in \[0, 1\)"),
+        ("prune", {"recovery": -1}, "recovery must lie in"),
+        ("quantise", {"format": "int4"}, "format must be 'int8' or 'fp16'; got 'int4'"),
+        ("noise", {"share": -0.1}, "share must lie in"),
+        ("extraction", {"answers": "logits"}, "answers must be 'probabilities' or 'labels'; got 'logits'"),
+        ("extraction", {"queries": -1}, "queries must lie in"),
+        ("extraction", {"width": -1}, "width must lie in"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(name, wrong, message):
+    with pytest.raises(ParameterError, match=message):
+        build(name, wrong)
+
+
+def answering(parts, wrong):
+    """A model that knows the held-out labels, but for the given rows, which it answers one class too high."""
+    data = parts["held out"]
+    table = {row.tobytes(): int(label) for row, label in zip(data.inputs, data.labels, strict=True)}
+    for row in wrong:
+        table[data.inputs[row].tobytes()] = (int(data.labels[row]) + 1) % 10
+
+    def answer(x):
+        return np.array([table[row.tobytes()] for row in x])
+
+    return CallableModel(answer, domain=data.domain, outputs="labels", classes=10, name="table",
+                         identity=str(list(wrong)))  # fmt: skip
+
+
+@pytest.mark.parametrize(("lost", "accepted"), [(0, True), (15, True), (16, False)])
+def test_a_copy_may_lose_its_margin_and_no_more(parts, lost, accepted):
+    # finetune may lose 3 points: 15 of 500.
+    found = accept(build("finetune"), answering(parts, range(lost)), answering(parts, []), parts["held out"])
+    assert found.accepted is accepted
+    assert found.accuracy == pytest.approx(1 - lost / 500)
+    assert found.victim_accuracy == 1
+    assert found.agreement == pytest.approx(1 - lost / 500)
+    assert (found.reason is None) is accepted
+
+
+def test_a_failed_theft_says_what_it_lost(parts):
+    found = accept(build("quantise"), answering(parts, range(50)), answering(parts, []), parts["held out"])
+    assert found.reason == "accuracy fell from 100.0% to 90.0%; quantise counts as a theft down to 99.0%"
+
+
+def test_an_extraction_must_also_agree(parts):
+    # Both are wrong on a tenth of the data, on other inputs each: accuracy is the same, agreement 80 % and just below.
+    victim = answering(parts, range(50))
+    assert accept(build("extraction"), answering(parts, range(50, 100)), victim, parts["held out"]).accepted
+    found = accept(build("extraction"), answering(parts, range(50, 101)), victim, parts["held out"])
+    assert found.reason == "it agrees with the victim on 79.8%; extraction counts as a theft from 80%"
+
+
+def test_success_is_judged_on_labels(parts):
+    data = parts["held out"]
+    bare = Data(inputs=data.inputs, labels=None, domain=data.domain, name="bare")
+    with pytest.raises(ParameterError, match="judged on true labels; bare has none"):
+        accept(build("noise"), answering(parts, []), answering(parts, []), bare)
