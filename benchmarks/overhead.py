@@ -1,7 +1,7 @@
 """What Locard costs over the bare forward passes of the same queries: time and memory of extract and verify.
 
-Both sides run in this process on one thread, one after the other, with the model loaded, several times; the median of the ratios pair
-by pair is printed, with the rise of the process's peak memory on each side.
+Both sides run in this process on one thread, one after the other, with the model loaded, several times; the median of
+the ratios pair by pair is printed, with the rise of the process's peak memory on each side.
 
     OMP_NUM_THREADS=1 python benchmarks/overhead.py [--repeats 5] [--json FILE]
 

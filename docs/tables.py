@@ -18,7 +18,8 @@ MARK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.D
 
 def schemes() -> str:
     """One row a scheme."""
-    head = "| scheme | idea | claim | needs of the victim | of the suspect | queries | source |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+    titles = ("scheme", "idea", "claim", "needs of the victim", "of the suspect", "queries", "source")
+    head = f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}\n"
     return head + "".join(
         f"| `{row['scheme']}` | {row['summary']} | {row['claim']} | {row['victim_access'].lower()} | "
         f"{row['suspect_access'].lower()} | {row['queries']:,} | {row['source']} |\n"

@@ -100,7 +100,7 @@ def check_number(
     """
     left = f"[{low}" if low is not None else f"({above}" if above is not None else "(-inf"
     right = f"{high}]" if high is not None else f"{below})" if below is not None else "inf)"
-    number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value == value  # pyright: ignore[reportUnnecessaryIsInstance]
     if (
         not number
         or (low is not None and value < low)

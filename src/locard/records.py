@@ -110,9 +110,10 @@ class Domain:
         Raises:
             ParameterError: wrong shape, no numbers, NaN or infinite, or outside the bounds.
         """
-        array = np.asarray(x)
         if self.kind == "text":
-            return self._check_text(array)
+            # As objects: NumPy's own strings lose NUL characters at their ends.
+            return self._check_text(x if isinstance(x, np.ndarray) else np.array(list(x), dtype=object))
+        array = np.asarray(x)
         if array.dtype.kind not in "fiub":
             raise ParameterError(f"inputs must be numbers, {self.text}; got dtype {array.dtype}")
         if array.ndim != len(self.shape) + 1 or array.shape[1:] != self.shape:
@@ -187,6 +188,11 @@ class Domain:
             raise ParameterError(f"domain.shape must be a list of positive integers; got {shape!r}")
         if dtype not in ("float32", "float64", "int64", "int32", "uint8", "str"):
             raise ParameterError(f"domain.dtype must be float32, float64, int64, int32, uint8 or str; got {dtype!r}")
+        if (kind == "text") != (dtype == "str") or (kind == "text") == bool(shape):
+            raise ParameterError(
+                f"domain: texts have dtype str and shape [], all else has numbers and a shape; got {kind}, {dtype}, "
+                f"{shape!r}"
+            )
         if bounds is not None and not (
             isinstance(bounds, list) and len(bounds) == 2 and all(_finite(b) for b in bounds) and bounds[0] < bounds[1]
         ):

@@ -9,7 +9,7 @@ from locard.errors import AccessError, ParameterError
 from locard.models import restrict
 from locard.models.callable import CallableModel
 from locard.models.torch_module import TorchModel
-from locard.records import Access, Data
+from locard.records import Access, Data, Domain
 
 QUICK = {
     "finetune": {"epochs": 1},
@@ -42,12 +42,12 @@ def test_an_attacks_name_is_the_one_it_is_registered_by(name):
 
 @EVERY
 def test_the_same_seed_gives_the_same_copy_and_leaves_no_trace(name, victim, parts):
-    before, state, random = victim.digest, torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    before, state, random = victim.digest, torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
     first = digest(derive(name, victim, parts["thief"]), victim)
     assert digest(derive(name, victim, parts["thief"]), victim) == first
     assert victim.digest == before, "the victim was changed"
     assert torch.equal(torch.get_rng_state(), state)
-    assert np.array_equal(np.random.get_state()[1], random)  # noqa: NPY002
+    assert repr(np.random.get_state()) == random  # noqa: NPY002
 
 
 @pytest.mark.parametrize("name", sorted(set(QUICK) - {"quantise"}))
@@ -89,15 +89,11 @@ def test_an_attack_that_needs_data_says_so(name, victim):
         attack.derive(restrict(victim, attack.needs))
 
 
-def test_data_of_another_shape_are_refused(victim, parts):
-    from locard.testing import toy_model
-
-    other = restrict(toy_model(0, gradients=True), Access.MODULE)
-    derive("finetune", victim, parts["thief"])
-    small = Data(inputs=np.zeros((4, 3), np.float32), labels=np.zeros(4, np.int64), name="a table",
-                 domain=parts["thief"].domain.from_json({"kind": "tabular", "shape": [3]}))  # fmt: skip
-    with pytest.raises(ParameterError, match="takes image .* a table holds tabular"):
-        build("finetune").derive(other, small)
+def test_data_of_another_shape_are_refused(victim):
+    table = Data(inputs=np.zeros((4, 3), np.float32), labels=np.zeros(4, np.int64), name="a table",
+                 domain=Domain(kind="tabular", shape=(3,)))  # fmt: skip
+    with pytest.raises(ParameterError, match=r"takes image .* a table holds tabular"):
+        derive("finetune", victim, table)
 
 
 def test_unlabelled_data_are_refused(victim, parts):
@@ -110,7 +106,9 @@ def test_unlabelled_data_are_refused(victim, parts):
 def test_unknown_names_and_parameters_come_with_the_nearest():
     with pytest.raises(ParameterError, match="unknown attack 'finetun'; did you mean 'finetune'"):
         build("finetun")
-    with pytest.raises(ParameterError, match="unknown parameter of attack 'prune': 'fractoin'; did you mean 'fraction'"):
+    with pytest.raises(
+        ParameterError, match="unknown parameter of attack 'prune': 'fractoin'; did you mean 'fraction'"
+    ):
         build("prune", {"fractoin": 0.1})
 
 

@@ -124,8 +124,10 @@ def test_int8_is_exact_on_its_own_grid():
 
 def test_fp16_is_numpys_half_precision(victim):
     before, after = arrays(victim.module()), arrays(derive("quantise", victim, format="fp16").module)
-    for name in before:
+    for name in before.keys() - {"shift", "scale"}:
         assert np.array_equal(after[name], before[name].astype(np.float16).astype(np.float32))
+    # 0.3 is no half-precision number, and the normalisation is the adapter's.
+    assert np.array_equal(after["shift"], before["shift"])
 
 
 def test_no_noise_gives_the_victim(victim):
@@ -143,6 +145,6 @@ def test_noise_has_the_asked_share_of_each_rows_spread(victim):
         spread = before[name].reshape(len(before[name]), -1).std(axis=1)
         got = np.stack(added[name])
         ratio = got.transpose(1, 0, 2).reshape(len(spread), -1).std(axis=1) / spread
-        # 40 draws of at least 9 weights a row: the relative error of a deviation is 1 / sqrt(2 * 360) = 0.04; five of them.
+        # The relative error of a deviation from n draws is 1 / sqrt(2 n); five of them.
         assert np.abs(ratio / 0.2 - 1).max() < 5 / np.sqrt(2 * 40 * got.shape[2])
     assert changed(derive("noise", victim), victim) == set(WEIGHTS)

@@ -102,7 +102,7 @@ def test_the_thiefs_own_inputs_are_asked_first(parts):
 def test_queries_are_distinct_in_bounds_and_on_the_grid(parts):
     asked = query_set(parts["thief"], 1500, seed=3)
     assert len({row.tobytes() for row in asked}) == len(asked) <= 1500
-    assert 1000 < len(asked)
+    assert len(asked) > 1000
     assert np.array_equal(asked, parts["thief"].domain.deliver(asked))
     assert np.array_equal(asked, query_set(parts["thief"], 1500, seed=3))
     assert not np.array_equal(asked[:50], query_set(parts["thief"], 1500, seed=4)[:50])
@@ -117,7 +117,5 @@ def test_what_cannot_be_mixed_is_refused():
 
 def test_a_victim_of_unknown_classes_is_refused(parts):
     model = CallableModel(lambda x: np.zeros(len(x), int), domain=parts["thief"].domain, outputs="labels", name="mute")
-    if model.classes is not None:
-        pytest.skip("the adapter found the number of classes by itself")
     with pytest.raises(ParameterError, match="mute does not say how many classes it has"):
         build("extraction", {**QUICK, "answers": "labels"}).derive(restrict(model, Access.LABELS), parts["thief"])

@@ -39,6 +39,9 @@ def folder(made, tmp_path, monkeypatch):
     return tmp_path / "work"
 
 
+EXTRACT = ["extract", "victim.skops", "--scheme"]
+
+
 def locard(*words):
     return run([str(word) for word in words])
 
@@ -144,16 +147,16 @@ def test_schemes_and_inspect(folder, capsys):
         (["verify", "fp.locard", "victim.skops", "--fail-if", "guilty"], "--fail-if takes one of derived"),
         (["verify", "fp.locard"], "Missing argument 'SUSPECT'"),
         (["verify", "fp.locard", "victim.skops", "--html", "no/such/page.html"], "cannot write 'no/such/page.html'"),
-        (["extract", "victim.skops", "--scheme", "ahk", "--data", "queries.npz", "-o", "x.locard"], "did you mean 'akh'"),
-        (["extract", "victim.skops", "--scheme", "akh", "--data", "none.npz", "-o", "x.locard"], "No such file"),
-        (["extract", "victim.skops", "--scheme", "akh", "--data", "digits", "-o", "x"], "ends in .locard; got 'x'"),
-        (["extract", "victim.skops", "--scheme", "akh", "--data", "queries.npz", "--param", "a", "-o", "x.locard"], "NAME=VALUE"),
-        (["extract", "victim.skops", "--scheme", "akh", "--data", "queries.npz", "--param", "a=1", "-o", "x.locard"], "'a'"),
-        (["extract", "victim.skops", "--scheme", "akh", "--data", "queries.npz", "--population", "none", "-o", "x.locard"], "none"),
-        (["extract", "victim.skops", "--scheme", "ipguard", "--data", "queries.npz", "-o", "x.locard"], "needs GRADIENTS"),
+        ([*EXTRACT, "ahk", "--data", "queries.npz", "-o", "x.locard"], "did you mean 'akh'"),
+        ([*EXTRACT, "akh", "--data", "none.npz", "-o", "x.locard"], "No such file"),
+        ([*EXTRACT, "akh", "--data", "digits", "-o", "x"], "ends in .locard; got 'x'"),
+        ([*EXTRACT, "akh", "--data", "queries.npz", "--param", "a", "-o", "x.locard"], "NAME=VALUE"),
+        ([*EXTRACT, "akh", "--data", "queries.npz", "--param", "a=1", "-o", "x.locard"], "'a'"),
+        ([*EXTRACT, "akh", "--data", "queries.npz", "--population", "none", "-o", "x.locard"], "none"),
+        ([*EXTRACT, "ipguard", "--data", "queries.npz", "-o", "x.locard"], "needs GRADIENTS"),
         (["calibrate", "fp.locard"], "--references is missing"),
         (["calibrate", "fp.locard", "--references", "victim.skops"], "is the victim itself"),
-        (["calibrate", "fp.locard", "--references", "a=ref-01.skops", "ref-02.skops"], "to all models (STRATUM=PATH) or to none"),
+        (["calibrate", "fp.locard", "--references", "a=ref-01.skops", "ref-02.skops"], "to all models (STRATUM=PATH)"),
         (["inspect", "nothing-here"], "no model at 'nothing-here'"),
         (["frobnicate"], "No such command 'frobnicate'"),
     ],
@@ -202,6 +205,6 @@ def test_version_and_help(capsys):
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; from locard.cli import run; run(['--help']); print(*sorted(m for m in sys.modules if '.' not in m))"
+    code = "import sys; from locard.cli import run; run(['--help']); print(*(m for m in sys.modules if '.' not in m))"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "scipy", "onnxruntime", "sklearn", "httpx", "jinja2"} & set(modules)

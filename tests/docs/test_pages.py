@@ -4,7 +4,6 @@ import re
 import shlex
 
 import pytest
-
 from tests.docs.conftest import ROOT, load_tables
 
 TABLES = load_tables()

@@ -32,7 +32,7 @@ def test_a_copy_a_derived_model_and_a_stranger(victim, data, independents):
         assert verdict.queries == Cost(asked=100, from_journal=0)
         assert verdict.access_needed == verdict.access_used == "LABELS"
         assert verdict.power is None
-        assert "--derived" in verdict.power_reason
+        assert "--derived" in str(verdict.power_reason)
 
 
 def test_without_references_nothing_is_claimed(victim, data):
@@ -120,7 +120,7 @@ def test_access_is_refused_by_name(victim, data):
     labels = CallableModel(
         lambda x: np.zeros(len(x), int), domain=toy_domain(), outputs="labels", classes=5, name="api"
     )
-    with pytest.raises(AccessError, match="boundary.* needs GRADIENTS of the victim; api gives LABELS"):
+    with pytest.raises(AccessError, match=r"boundary.* needs GRADIENTS of the victim; api gives LABELS"):
         locard.extract(labels, scheme="boundary+labels+hamming", data=data)
     with pytest.raises(ParameterError, match="unknown access"):
         locard.verify(locard.extract(victim, data=data), victim, access="root")
@@ -196,15 +196,15 @@ def test_suspects_that_answer_at_random_or_always_the_same(victim, data, indepen
     assert codes(locard.verify(fp, toy_model(5)).warnings) == {"missing-stratum"}
 
 
-def test_one_pass_for_many_fingerprints(victim, data, independents):
+def test_one_pass_for_many_fingerprints(victim, data, independents, monkeypatch):
     names = ["akh", "random+labels+hamming", "negative+labels+hamming"]
     fps = calibrate_all(
         [locard.extract(victim, scheme=n, data=data) for n in names], references={"same-data": independents}
     )
     asked = []
     model = toy_model(0, noise=0.05)
-    function = model._function
-    model._function = lambda x: asked.append(len(x)) or function(x)
+    forward = model._forward
+    monkeypatch.setattr(model, "_forward", lambda x: asked.append(len(x)) or forward(x))
     found = compare_fingerprints(fps, model)
     distinct = len(np.unique(np.concatenate([fp.queries["inputs"] for fp in fps]), axis=0))
     assert asked[0] == distinct == found.queries.asked  # the first call asked everything; the others only repeat a few
@@ -251,7 +251,7 @@ def test_the_exhibit_shows_what_few_references_share(victim, data, independents)
     assert exhibit.inputs.shape == (12, 1, 8, 8)
     assert exhibit.victim == exhibit.suspect
     assert list(exhibit.share) == sorted(exhibit.share)
-    assert exhibit.share[0] == min(fp.calibration.agreement)
+    assert exhibit.share[0] == min(fp.calibration.agreement or ())
 
 
 def test_battery_refuses_what_was_not_granted(victim, data):

@@ -33,7 +33,7 @@ def test_bounds_and_rank(null, score):
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=30))
 def test_valid_under_exchangeability(values):
-    """Each of the R + 1 models takes its turn as suspect: the share with p <= a is at most a, for every a, with any ties."""
+    """Each of the R + 1 models takes its turn as suspect: the share with p <= a is at most a, ties or not."""
     ps = np.array([p_value(values[:i] + values[i + 1 :], values[i]) for i in range(len(values))])
     for a in np.unique(ps):
         assert (ps <= a).mean() <= a + 1e-12

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ def test_the_ladder():
     assert (Access.LOGITS | Access.WEIGHTS).text == "LOGITS + WEIGHTS"
     assert Access.WEIGHTS.top is None
     assert Access.parse("Labels") is Access.LABELS
-    for lower, higher in zip(LADDER, LADDER[1:], strict=False):
+    for lower, higher in pairwise(LADDER):
         assert lower in higher.implied
         assert higher not in lower.implied
     with pytest.raises(ParameterError, match="unknown access 'root'; known: labels, probabilities, logits"):
@@ -95,7 +97,8 @@ def test_not_an_object():
 
 def test_digests_tell_dtype_shape_and_text_apart():
     a = np.zeros(4, np.float32)
-    digests = [digest_arrays(a), digest_arrays(a.reshape(2, 2)), digest_arrays(a.astype(np.float64)), digest_arrays(a, a),
+    digests = [digest_arrays(a), digest_arrays(a.reshape(2, 2)), digest_arrays(a.astype(np.float64)),
+               digest_arrays(a, a),
                digest_arrays(np.array(["ab", "c"])), digest_arrays(np.array(["a", "bc"]))]  # fmt: skip
     assert len(set(digests)) == len(digests)
     assert digest_arrays(np.array(["ab", "c"])) == digest_arrays(np.array(["ab", "c"], dtype=object))

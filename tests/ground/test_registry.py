@@ -1,3 +1,4 @@
+import importlib
 import importlib.metadata
 import sys
 
@@ -20,9 +21,7 @@ def room(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     for name in [name for name in sys.modules if name.startswith("a_room")]:
         monkeypatch.delitem(sys.modules, name)
-    import a_room
-
-    return a_room.things
+    return importlib.import_module("a_room").things
 
 
 def entry(name, value):
@@ -44,7 +43,7 @@ def test_an_unknown_name(room):
 
 def test_a_name_taken_twice(room):
     room.names()
-    with pytest.raises(ParameterError, match="thing name 'one' is taken twice: by a_room.one and by "):
+    with pytest.raises(ParameterError, match=r"thing name 'one' is taken twice: by a_room\.one and by "):
 
         @room.register("one")
         class Other: ...
@@ -60,7 +59,7 @@ def test_other_packages_come_in_by_entry_points(room, monkeypatch):
 def test_a_broken_plugin_is_a_warning_that_names_it(room, monkeypatch):
     monkeypatch.delenv("LOCARD_PLUGINS", raising=False)
     monkeypatch.setattr(registry, "entry_points", lambda group: [entry("bad", "no_such_package:X")])
-    with pytest.warns(UserWarning, match="the thing 'bad' of no_such_package:X cannot be used"):
+    with pytest.warns(UserWarning, match=r"the thing 'bad' of no_such_package:X cannot be used"):
         assert room.names() == ["one"]
 
 

@@ -315,7 +315,7 @@ def test_retry_after_is_honoured(server, x, form):
 
     server.trouble = busy
     next(load(server.url, like=IMAGES, backoff=0.001).stream(x))
-    assert 0.7 < times[1] - times[0] < 2.5
+    assert 0.7 < times[1] - times[0] < 5
 
 
 @pytest.mark.parametrize("value", ["soon", "-5", "nan", "inf", "Wed, 99 Foo", ""])
@@ -332,7 +332,7 @@ def test_pauses_double_and_differ(server, x):
     with refused(RemoteModelError, r"\(4 tries\)"):
         next(load(server.url, like=IMAGES, tries=4, backoff=0.2).stream(x))
     for pause, longest in zip(np.diff(times), (0.2, 0.4, 0.8), strict=True):
-        assert longest / 2 <= pause < longest + 0.2
+        assert longest / 2 <= pause < longest + 1  # on a busy machine
 
 
 def test_patience_bounds_all_tries_together(server, x):

@@ -455,6 +455,9 @@ DAMAGE = {
     "a program that is no JSON": lambda members: members.update({"models/model.json": b"{"}),
     "a program that is empty": lambda members: members.update({"models/model.json": b"{}"}),
     "weights of another size": lambda members: members.update({"data/weights/weight_0": b"abc"}),
+    "no call": lambda members: edit(
+        members, "models/model.json", lambda program: program["graph_module"].update(module_call_graph=[])
+    ),
     "no weights": lambda members: members.pop("data/weights/weight_0"),
     "an unknown operator": lambda members: members.update(
         {"models/model.json": members["models/model.json"].replace(b"aten.conv2d.default", b"aten.conv9d.default")}

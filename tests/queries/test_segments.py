@@ -60,7 +60,7 @@ def test_where_quickshift_finds_enough_its_own_segments_are_kept(monkeypatch):
     for index, (image, segments) in enumerate(zip(drawn.inputs, drawn.extras["segments"][:, 0], strict=True)):
         ties = derive(3, f"segments/ties/{index}") % 2**31
         pixels = image.transpose(1, 2, 0).astype(float)
-        theirs = quickshift(pixels, kernel_size=4, ratio=0.2, max_dist=1.5, rng=ties)
+        theirs = quickshift(pixels, kernel_size=4, ratio=0.2, max_dist=1.5, rng=ties)  # pyright: ignore[reportArgumentType]
         assert theirs.max() >= 8
         # The numbers may differ; which pixels lie together may not.
         pairs = np.unique(np.stack([theirs.ravel(), segments.ravel()]), axis=1)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from locard.attacks.base import Acceptance, Attack, Copy, Effort, Stolen, accept, attacks, build
+from locard.attacks.base import Acceptance, Attack, Copy, Effort, Stolen, accept, attacks, bare, build
 
-__all__ = ["Acceptance", "Attack", "Copy", "Effort", "Stolen", "accept", "attacks", "build"]
+__all__ = ["Acceptance", "Attack", "Copy", "Effort", "Stolen", "accept", "attacks", "bare", "build"]

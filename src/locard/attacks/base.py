@@ -154,6 +154,13 @@ class Attack(abc.ABC):
             raise ParameterError(f"{self.name} needs data with true labels; {data.name} has none")
 
 
+def bare(module: torch.nn.Module) -> torch.nn.Module:
+    """The network without the normalisation that a view puts in front, which is no attack's to change."""
+    from locard.models._torch import Normalised
+
+    return module.module if isinstance(module, Normalised) else module
+
+
 _METHODS = {Access.LABELS: "labels", Access.PROBABILITIES: "probabilities", Access.MODULE: "module"}
 
 attacks: Registry[Attack] = Registry("attack", "locard.attacks", "locard.attacks")

@@ -15,7 +15,7 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks.base import Attack, Copy, attacks, bare
 from locard.errors import ParameterError
 from locard.records import Access, Data
 
@@ -59,7 +59,7 @@ class Quantise(Attack):
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         module = copy.deepcopy(victim.module())
-        for tensor in module.state_dict().values():
+        for tensor in bare(module).state_dict().values():
             if not tensor.is_floating_point():
                 continue
             if self.format == "fp16":

@@ -17,6 +17,7 @@ import typer
 import locard
 from locard.errors import LocardError
 
+INTERRUPTED = 130
 VERBS = ("schemes", "inspect", "extract", "calibrate", "verify", "compare", "demo")
 # Options that take several values after one flag, which click cannot say.
 SEVERAL = ("--references", "--derived", "--param")
@@ -46,9 +47,6 @@ def run(argv: Sequence[str]) -> int:
         code = command.main(args=spread(argv), prog_name="locard", standalone_mode=False, obj=list(argv))
     except LocardError as error:
         return _fail(str(error))
-    except (KeyboardInterrupt, typer.Abort):
-        print("locard: interrupted; what was answered is kept in the journal", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # The reader of our output has gone; nothing is left to say, and closing must not complain either.
         sys.stdout = None
@@ -59,6 +57,9 @@ def run(argv: Sequence[str]) -> int:
             raise
         where = getattr(getattr(error, "ctx", None), "command_path", "locard")
         return _fail(f"{error.format_message()} (see {where} --help)")  # pyright: ignore[reportAttributeAccessIssue]
+    if code == INTERRUPTED:
+        # typer turns Ctrl-C into this code by itself, and says nothing.
+        print("locard: interrupted; what was answered is kept in the journal", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

@@ -84,10 +84,19 @@ def write(path: Path, text: str) -> None:
 
 def with_command(result: Any, words: list[str]) -> Any:
     """The verdict, or each verdict of the comparison, with the command that leads to it again."""
-    command = shlex.join(["locard", *words])
+    command = shlex.join(["locard", *map(_without_secrets, words)])
     if hasattr(result, "reproduce"):
         return replace(result, reproduce=command)
     return replace(result, evidence=tuple(replace(verdict, reproduce=command) for verdict in result.evidence))
+
+
+def _without_secrets(word: str) -> str:
+    """A URL without user, password and query: a page is handed on, and its reader's secrets are his own."""
+    if "://" not in word:
+        return word
+    scheme, _, rest = word.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2].partition('?')[0]}{slash}{path.partition('?')[0]}"
 
 
 def print_json(value: Any) -> None:

@@ -85,8 +85,8 @@ def _print(verdicts: list[tuple[Suspect, Comparison]]) -> None:
     strangers = [found for suspect, found in verdicts if suspect.truth == "independent"]
     caught, accused = (sum(f.decision == "derived" for f in group) for group in (thefts, strangers))
     floor = next(found.p_value_floor for _, found in verdicts)
-    print(f"\n{caught} of {len(thefts)} thefts found, {accused} of {len(strangers)} strangers accused, at alpha {ALPHA}; "
-          f"the smallest p that these references can give is {floor:.3g}")  # fmt: skip
+    print(f"\n{caught} of {len(thefts)} thefts found, {accused} of {len(strangers)} strangers accused, "
+          f"at alpha {ALPHA}; the smallest p that these references can give is {floor:.3g}")  # fmt: skip
 
 
 def _count(people: Population) -> str:

@@ -14,7 +14,7 @@ from locard.engine.respond import Battery
 from locard.errors import CalibrationError
 from locard.evidence.preflight import doubles
 from locard.fingerprint import Fingerprint
-from locard.models import Model, adapters, load
+from locard.models import Model, adapters, description, load
 from locard.models.session import Progress
 from locard.records import Calibration, Lineage, Reference
 
@@ -163,12 +163,16 @@ def found(source: Any) -> list[Any]:
 
 def _inside(folder: Path) -> list[str]:
     models: list[str] = []
+    described: set[str] = set()
     for child in sorted(folder.iterdir()):
         if any(adapters.get(name).recognises(str(child)) for name in adapters.names()):
             models.append(str(child))
+            if child.suffix == description.SUFFIX:
+                described.add(description.read(child)[0])
         elif child.is_dir() and not child.is_symlink():
             models += _inside(child)
-    return models
+    # A description stands for the file it names, which would else count twice.
+    return [model for model in models if model not in described]
 
 
 def _name(model: Model) -> str:

@@ -131,7 +131,8 @@ def inspect_answers(battery: Battery, fingerprint: Fingerprint, record: Fingerpr
     rung = (session.access.implied & (Access.LABELS | Access.PROBABILITIES | Access.LOGITS)).top
     if rung is not None and not battery.model.remote:
         before, again = session.repeat(inputs), session.repeat(inputs)
-        same = np.isclose(before, again, rtol=1e-3, atol=1e-4).reshape(len(inputs), -1).all(axis=1)
+        near = before == again if rung is Access.LABELS else np.isclose(before, again, rtol=1e-3, atol=1e-4)
+        same = near.reshape(len(inputs), -1).all(axis=1)
         repeated = float(np.mean(~same))
         logits = before if rung is Access.LOGITS else None
     return tuple(of_answers(record.record, victim=fingerprint.record, repeated=repeated, at_logits=logits))

@@ -75,7 +75,7 @@ class Model(abc.ABC):
 
         Args:
             x: (n, *shape) float32, as the domain says.
-            loss: maps (n, C) logits to (n,) losses, in torch.
+            loss: maps (n, C) logits to (n,) losses, in torch; it is called once on each batch, in the order of `x`.
 
         Returns:
             (n, C) logits and (n, *shape) gradients, float32.
@@ -146,10 +146,10 @@ class Model(abc.ABC):
                 f"{self.source} must answer whole numbers of shape ({n},); got {answers.dtype} {answers.shape}"
             )
         answers = answers.astype(np.int64, copy=False)
-        top = np.iinfo(np.int64).max if self.classes is None else self.classes
-        if answers.min(initial=0) < 0 or answers.max(initial=0) >= top:
+        if answers.min(initial=0) < 0 or (self.classes is not None and answers.max(initial=0) >= self.classes):
+            most = "on" if self.classes is None else f"to {self.classes - 1}"
             raise ParameterError(
-                f"{self.source} answers labels from {answers.min()} to {answers.max()}; expected 0 to {top - 1}"
+                f"{self.source} answers labels from {answers.min()} to {answers.max()}; expected 0 {most}"
             )
         return answers
 

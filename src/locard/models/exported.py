@@ -98,6 +98,9 @@ def read(
         inputs = _domain(input_spec(program), domain or note.get("domain"), like)
     except ArtefactError as error:
         raise ArtefactError(f"{where}: {error}") from error
+    # A file damaged in the right places loads, and falls apart when its program is put together.
+    except Exception as error:
+        raise ArtefactError(f"{where} is damaged or no exported program: {_line(error)}") from error
     return TorchModel(
         module,
         domain=inputs,

@@ -38,7 +38,7 @@ def keys_of(x: np.ndarray) -> list[bytes]:
         return [b"text" + sha256(str(item).encode()).digest()[:16] for item in x]
     kind = sha256(f"{x.dtype.str}{x.shape[1:]}".encode()).digest()[:4]
     # Slices of one flat view: a view for each row would take longer to make than its digest.
-    flat, size = memoryview(np.ascontiguousarray(x).reshape(-1).view(np.uint8)), x[:1].nbytes
+    flat, size = np.ascontiguousarray(x).reshape(-1).view(np.uint8).data, x[:1].nbytes
     return [kind + sha256(flat[start : start + size]).digest()[:16] for start in range(0, x.nbytes, size or 1)]
 
 

@@ -77,6 +77,8 @@ class Session:
             check_number("budget", budget, low=1)
         self.model, self.access, self.budget, self.progress = model, access, budget, progress
         self.parameters = parameters or ViewParameters()
+        if model.remote and self.parameters.noise:
+            raise ParameterError(f"noise imitates an API on this machine's models; {model.source} is an API itself")
         self._rung = (access.implied & _ANSWERS).top or model.native
         self._noise = generator(self.parameters.seed, "view/noise")
         view = {name: getattr(self.parameters, name) for name in ("top_k", "decimals", "noise", "seed")}

@@ -43,6 +43,6 @@ class Negative:
             default=default,
             least=10,
             what="inputs that the victim misclassifies",
-            way_out=f"give more labelled data than {len(data)} inputs, ask fewer --queries, or use the sampler 'random'",
+            way_out=f"give more labelled data than {len(data)} inputs, ask fewer --queries, or sample 'random'",
         )
         return Queries(inputs=inputs[rows])

@@ -151,9 +151,9 @@ def superpixels(images: np.ndarray, data: Data, *, pieces: int, seed: int) -> np
 
 
 def _cut(parent: np.ndarray, length: np.ndarray, pieces: int) -> np.ndarray:
-    """The trees that quickshift leaves, their longest links cut until there are enough; a root's is endless."""
-    root = parent.ravel().copy()
-    longest = np.argsort(-length.ravel(), kind="stable")[:pieces]
+    """The trees left when every link longer than CUT is cut, and then the longest, until there are enough."""
+    root, length = parent.ravel().copy(), length.ravel()
+    longest = np.argsort(-length, kind="stable")[: max(pieces, int((length > CUT).sum()))]
     root[longest] = longest
     while not np.array_equal(root, root[root]):
         root = root[root]

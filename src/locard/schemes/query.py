@@ -21,7 +21,7 @@ from locard.seeds import derive
 
 
 class QueryScheme(abc.ABC):
-    """Abstract: a scheme that names its parts; the acts are final."""
+    """Abstract: a scheme names its parts, and the acts follow from them."""
 
     __slots__ = ()
 

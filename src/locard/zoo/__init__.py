@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from locard.zoo.population import Built, Job, Original, Theft, train_many
+from locard.zoo.roles import Member, Population, Suspect, populate
 
-__all__ = ["Built", "Job", "Original", "Theft", "train_many"]
+__all__ = ["Built", "Job", "Member", "Original", "Population", "Suspect", "Theft", "populate", "train_many"]

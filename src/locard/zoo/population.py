@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from locard.attacks import Acceptance, Stolen, accept
+from locard.attacks import Acceptance, Stolen, accept, bare
 from locard.attacks import build as build_attack
 from locard.errors import ArtefactError, ParameterError, check_number, unknown
 from locard.models import folder, load, restrict
@@ -293,13 +293,6 @@ def classes_of(data: Data) -> int:
     if data.classes:
         return len(data.classes)
     return 0 if data.labels is None else int(data.labels.max()) + 1
-
-
-def bare(module: nn.Module) -> nn.Module:
-    """The network without the normalisation that a view puts in front, which a card records in its own fields."""
-    from locard.models._torch import Normalised
-
-    return module.module if isinstance(module, Normalised) else module
 
 
 def file_digest(path: Path) -> str:

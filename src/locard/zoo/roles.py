@@ -44,7 +44,8 @@ class Suspect:
         truth: "derived" or "independent".
         kind: the kind of theft, or the stratum.
         how: for people, how it was made.
-        accepted: False for a copy that lost the task; it is no theft, and no scheme is blamed for missing it.
+        accepted: False for a copy of the victim that lost the task; it is no theft, and no scheme is blamed for
+            missing it.
     """
 
     path: Path
@@ -92,7 +93,8 @@ def populate(
     suspects, victim = [], None
     for member in members:
         made = built[member.name]
-        accepted = made.acceptance is None or made.acceptance.accepted
+        # A stranger's copy of a stranger's model is innocent whether that theft came off or not.
+        accepted = member.truth != "derived" or made.acceptance is None or made.acceptance.accepted
         if member.role == "victim":
             victim = made.path
         elif member.role == "reference":
