@@ -27,7 +27,7 @@ def hamming(a: np.ndarray, b: np.ndarray) -> float:
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     """Mean over leading axes of 1 - cos along the last; in [0, 2]. Two zero rows are at 0, a zero and another at 1."""
-    _same_shape("cosine", a, b)
+    _numbers("cosine", a, b)
     a, b = (np.asarray(x, np.float64).reshape(-1, x.shape[-1]) for x in (a, b))
     norms = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
     both = (norms[0] > 0) & (norms[1] > 0)
@@ -38,13 +38,13 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 def l1(a: np.ndarray, b: np.ndarray) -> float:
     """Mean absolute difference."""
-    _same_shape("l1", a, b)
+    _numbers("l1", a, b)
     return float(np.mean(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64))))
 
 
 def l2(a: np.ndarray, b: np.ndarray) -> float:
     """Root of the mean squared difference."""
-    _same_shape("l2", a, b)
+    _numbers("l2", a, b)
     return float(np.sqrt(np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2)))
 
 
@@ -103,3 +103,9 @@ def _same_shape(name: str, a: np.ndarray, b: np.ndarray) -> None:
         raise ParameterError(f"{name} needs two records of one shape; got {a.shape} and {b.shape}")
     if a.size == 0:
         raise ParameterError(f"{name} needs at least one entry")
+
+
+def _numbers(name: str, a: np.ndarray, b: np.ndarray) -> None:
+    _same_shape(name, a, b)
+    if "O" in (a.dtype.kind, b.dtype.kind):
+        raise ParameterError(f"{name} compares numbers; got texts, use hamming")

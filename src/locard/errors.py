@@ -70,7 +70,7 @@ def need(module: str, *, extra: str, why: str) -> ModuleType:
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ParameterError:
     """The error for a name that is not in a table, with the nearest known names."""
-    names = sorted(known)
+    names, name = sorted(known), name if len(name) <= 80 else f"{name[:77]}..."
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"known: {', '.join(names) or 'none'}"
     return ParameterError(f"unknown {kind} {name!r}; {hint}")

@@ -200,6 +200,8 @@ def read(path: Path, max_bytes: int) -> Fingerprint:
             if text is None:
                 raise ArtefactError(f"{where} is a safetensors file but no fingerprint: it has no 'locard' header")
             header = json.loads(text, parse_constant=_refuse_constant)
+            # Refuses what JSON reads but cannot write again: 1e999, lone surrogates, nesting without end.
+            _canonical(header)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise ArtefactError(f"{where} cannot be read: {error.strerror or error}") from error
@@ -238,7 +240,12 @@ def _parse(header: Any, tensors: dict[str, np.ndarray]) -> Fingerprint:
         raise ArtefactError(f"field 'claim' must be one of {', '.join(get_args(Claim))}; got {header['claim']!r}")
     if header["seed"] < 0 or header["cost"] < 0:
         raise ArtefactError("fields 'seed' and 'cost' must be >= 0")
+    if header["classes"] is not None and header["classes"] < 1:
+        raise ArtefactError(f"field 'classes' must be >= 1 or null; got {header['classes']}")
+    if header["accuracy"] is not None and not 0 <= header["accuracy"] <= 1:
+        raise ArtefactError("field 'accuracy' must lie in [0, 1] or be null")
     groups = _group(tensors)
+    _check_rows(groups["check"])
     fields: dict[str, Any] = {name: header[name] for name in kinds if name not in ("schema", "digests", "calibration")}
     fields["domain"] = Domain.from_json(header["domain"])
     fields["lineage"] = Lineage.from_json(header["lineage"])
@@ -267,6 +274,19 @@ def _group(tensors: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
         elif not key.endswith("@ends"):
             groups[group][key] = array
     return groups
+
+
+def _check_rows(check: dict[str, np.ndarray]) -> None:
+    if not check:
+        return
+    inputs, labels = check.get("inputs"), check.get("labels")
+    if len(check) != 2 or inputs is None or labels is None:
+        raise ArtefactError(f"group 'check' must hold 'inputs' and 'labels' or nothing; got {', '.join(sorted(check))}")
+    if labels.dtype.kind not in "iu" or inputs.shape[:1] != labels.shape or labels.size == 0:
+        raise ArtefactError(
+            f"tensor 'check/labels' must hold a whole number for each input of 'check/inputs'; got {labels.dtype} "
+            f"{labels.shape} for inputs {inputs.shape}"
+        )
 
 
 def _strings(name: str, data: np.ndarray, ends: np.ndarray | None) -> np.ndarray:
@@ -326,4 +346,6 @@ def _references(rows: Any, where: str) -> tuple[Reference, ...]:
         if not texts or not numbers:
             raise ArtefactError(f"a row of 'calibration.{where}' has a field of the wrong type")
         models.append(Reference(**row))
+    if len({model.digest for model in models}) < len(models):
+        raise ArtefactError(f"'calibration.{where}' names the same model twice; each counts once")
     return tuple(models)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast
 
@@ -118,9 +119,11 @@ class Domain:
             raise ParameterError(f"inputs must be numbers, {self.text}; got dtype {array.dtype}")
         if array.ndim != len(self.shape) + 1 or array.shape[1:] != self.shape:
             raise ParameterError(f"inputs must have shape (n, {', '.join(map(str, self.shape))}); got {array.shape}")
-        array = np.ascontiguousarray(array, dtype=self.dtype)
+        given, array = array, self._cast(array)
         if array.size == 0:
             return array
+        if array.dtype.kind in "iu" and array is not given and not np.array_equal(array, given):
+            raise ParameterError(f"inputs must be whole numbers that {self.dtype} holds, {self.text}; got others")
         low, high = array.min(), array.max()
         if not (np.isfinite(low) and np.isfinite(high)):
             bad = int(np.count_nonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1)))
@@ -134,6 +137,11 @@ class Domain:
                     f"got values from {low:g} to {high:g}"
                 )
         return array
+
+    def _cast(self, array: np.ndarray) -> np.ndarray:
+        # What does not fit is told by the checks that follow, in words.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.ascontiguousarray(array, dtype=self.dtype)
 
     def _check_text(self, array: np.ndarray) -> np.ndarray:
         if array.ndim != 1 or (array.dtype.kind != "U" and not all(isinstance(item, str) for item in array)):
@@ -206,7 +214,7 @@ class Domain:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,9 +29,9 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
-def test_python_examples_run(page, workplace):
-    """All ```python blocks of a page, one after the other, in one namespace."""
-    namespace = {"__name__": "example"}
+def test_python_examples_run(page, workplace, endpoint):
+    """All ```python blocks of a page, one after the other, in one namespace, which knows the URL of an endpoint."""
+    namespace = {"__name__": "example", "URL": endpoint}
     for body in blocks(page, "python"):
         exec(compile(body, page, "exec"), namespace)  # noqa: S102
 

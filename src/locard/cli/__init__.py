@@ -7,6 +7,7 @@ decision named by --fail-if, 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from typing import Annotated
 import typer
 
 import locard
-from locard.errors import LocardError
+from locard.errors import LocardError, ParameterError
 
 INTERRUPTED = 130
 VERBS = ("schemes", "inspect", "extract", "calibrate", "verify", "compare", "demo")
@@ -25,6 +26,9 @@ SEVERAL = ("--references", "--derived", "--param")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
+    # A file's name may hold what the terminal's encoding has not.
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
     sys.exit(run(sys.argv[1:] if argv is None else argv))
 
 
@@ -45,12 +49,18 @@ def run(argv: Sequence[str]) -> int:
     warnings.simplefilter("ignore")
     try:
         code = command.main(args=spread(argv), prog_name="locard", standalone_mode=False, obj=list(argv))
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except LocardError as error:
         return _fail(str(error))
-    except BrokenPipeError:
-        # The reader of our output has gone; nothing is left to say, and closing must not complain either.
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output has gone, of which typer and rich make an exit; nothing is left to say, and closing
+        # must not complain either.
         sys.stdout = None
         return 0
+    except OSError as error:
+        named = "" if error.filename is None else f" {os.fspath(error.filename)!r}"
+        return _fail(f"cannot go on: {error.strerror or error}{named}")
     except Exception as error:
         # typer carries a click of its own and does not export the class of its usage errors.
         if not hasattr(error, "format_message"):
@@ -67,10 +77,15 @@ def spread(argv: Sequence[str]) -> list[str]:
     """Give each value of an option that takes several a flag of its own.
 
     `--references a b` becomes `--references a --references b`.
+
+    Raises:
+        ParameterError: a word is empty, or such an option has no value.
     """
     words: list[str] = []
     flag, given = None, 0
     for index, word in enumerate(argv):
+        if not word:
+            raise ParameterError(f"word {index + 1} of the command is empty; an unset variable of a script, perhaps")
         if word == "--":
             return words + list(argv[index:])
         if word in SEVERAL:
@@ -83,12 +98,14 @@ def spread(argv: Sequence[str]) -> list[str]:
             given += 1
             continue
         if flag is not None and (index + 1 == len(argv) or argv[index + 1].startswith("-")) and given == 0:
-            words.append(flag)
+            raise ParameterError(f"{flag} takes one value or several; none is given")
     return words
 
 
 def _fail(message: str) -> int:
-    print(f"locard: {' '.join(message.split())}", file=sys.stderr)
+    from locard.reports.numerals import plain
+
+    print(f"locard: {plain(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +36,7 @@ ReferencesOption = Annotated[
 DerivedOption = Annotated[
     list[str] | None, typer.Option(metavar="MODEL...", help="Models known to be derived, for the power; KIND=PATH.")
 ]
+SUFFIX = ".locard"
 DECISIONS = ("derived", "no-evidence", "uncalibrated", "altered")
 
 
@@ -43,7 +44,7 @@ def grouped(models: list[str] | None) -> dict[str, list[str]] | list[str]:
     """Read `STRATUM=PATH` words; without any, the plain list, whose strata follow from the models' lineage.
 
     Raises:
-        ParameterError: some words name a stratum and some do not.
+        ParameterError: some words name a stratum and some do not, or one lacks its stratum or path.
     """
     models = models or []
     named = [m.partition("=") for m in models if "=" in m and not Path(m).exists() and "://" not in m.partition("=")[0]]
@@ -53,8 +54,16 @@ def grouped(models: list[str] | None) -> dict[str, list[str]] | list[str]:
         raise ParameterError("give a stratum to all models (STRATUM=PATH) or to none")
     groups: dict[str, list[str]] = {}
     for stratum, _, path in named:
+        if not stratum or not path:
+            raise ParameterError(f"expected STRATUM=PATH; got {f'{stratum}={path}'!r}")
         groups.setdefault(stratum, []).append(path)
     return groups
+
+
+def check_suffix(output: Path) -> None:
+    """Refuse to write a fingerprint where no command would know it."""
+    if not output.name.endswith(SUFFIX):
+        raise ParameterError(f"a fingerprint's file ends in {SUFFIX}; got {output.name!r}")
 
 
 def check_decision(name: str | None) -> None:
@@ -73,12 +82,20 @@ def journal_for(model: Any, journal: Path | None) -> Path | None:
 
 def write(path: Path, text: str) -> None:
     """Write a report, whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
+    # Through links, and never in the place of a device or a pipe.
+    target = Path(os.path.realpath(path))
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        if target.exists() and not target.is_file():
+            raise ArtefactError(f"cannot write {str(path)!r}: it is there, and no file")
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink()
+            raise
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ArtefactError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
 
 
@@ -107,7 +124,7 @@ def print_json(value: Any) -> None:
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     """A progress bar on standard error where somebody is looking, else None."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from locard.cli._options import DerivedOption, ReferencesOption, TrustOption, grouped, progress
+from locard.cli._options import DerivedOption, ReferencesOption, TrustOption, check_suffix, grouped, progress
 from locard.errors import ParameterError
 
 
@@ -24,12 +24,14 @@ def calibrate(
 
     if not references:
         raise ParameterError("--references is missing: give models made independently of the victim")
+    target = output or fingerprint
+    if output is not None:
+        check_suffix(output)
     fp = Fingerprint.load(fingerprint)
     with progress("asking the reference models") as bar:
         calibrated = engine.calibrate(
             fp, references=grouped(references), derived=grouped(derived), trust=trust, progress=bar
         )
-    target = output or fingerprint
     calibrated.save(target)
     rows = calibrated.calibration
     strata: dict[str, int] = {}

@@ -26,6 +26,7 @@ from locard.cli._options import (
     journal_for,
     progress,
 )
+from locard.errors import ParameterError
 
 
 def compare(
@@ -62,7 +63,7 @@ def compare(
             data=owned,
             references=grouped(references),
             derived=grouped(derived),
-            schemes=None if schemes is None else [name for name in schemes.split(",") if name],
+            schemes=None if schemes is None else named(schemes),
             queries=queries,
             seed=seed,
             alpha=alpha,
@@ -73,3 +74,15 @@ def compare(
             progress=bar,
         )
     deliver(comparison, context, as_json=as_json, html=html, fail_if=fail_if)
+
+
+def named(schemes: str) -> list[str]:
+    """Read A,B,...
+
+    Raises:
+        ParameterError: no name, or one twice.
+    """
+    names = [name.strip() for name in schemes.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise ParameterError(f"--schemes takes names, separated by commas, each once; got {schemes!r}")
+    return names

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from locard.cli._options import DataOption, QueriesOption, SeedOption, TrustOption, progress
+from locard.cli._options import DataOption, QueriesOption, SeedOption, TrustOption, check_suffix, progress
 from locard.errors import ParameterError
 
 
@@ -30,8 +30,7 @@ def extract(
     from locard.engine.population import read_population
     from locard.models import load
 
-    if not output.name.endswith(".locard"):
-        raise ParameterError(f"a fingerprint's file ends in .locard; got {output.name!r}")
+    check_suffix(output)
     owned = read(data)
     victim = load(model, like=owned.domain, trust=trust)
     others = None if population is None else read_population(population, victim, trust=trust)

@@ -19,9 +19,11 @@ def inspect(
     if as_json:
         print_json(found)
         return
+    from locard.reports.numerals import plain
+
     width = max(map(len, found))
     for name, value in found.items():
-        print(f"{name:<{width}}  {_text(value)}")
+        print(f"{name:<{width}}  {plain(_text(value))}")
 
 
 def describe(path: str, *, trust: bool) -> dict[str, Any]:

@@ -18,8 +18,8 @@ def check_file(path: Path, *, limit: int = MAX_FILE) -> None:
     """
     try:
         size = path.stat().st_size
-    except OSError as error:
-        raise ArtefactError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise ArtefactError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not path.is_file():
         raise ArtefactError(f"{str(path)!r} is not a file")
     if size > limit:

@@ -68,8 +68,11 @@ def compare(
     fingerprints, skipped = [], {}
     for name in schemes if schemes is not None else registry.names():
         try:
-            check_access(name, build(name).suspect_access, accused, granted)
-            fingerprints.append(extract(model, scheme=name, data=owned, queries=queries, seed=seed))
+            scheme = build(name)
+            check_access(name, scheme.suspect_access, accused, granted)
+            fingerprint = extract(model, scheme=name, data=owned, queries=queries, seed=seed)
+            scheme.check_suspect(fingerprint, accused)
+            fingerprints.append(fingerprint)
         except LocardError as error:
             if schemes is not None:
                 raise

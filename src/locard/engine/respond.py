@@ -11,7 +11,6 @@ import numpy as np
 from locard.errors import AccessError, ParameterError
 from locard.fingerprint import Fingerprint
 from locard.models import Model, Session, load, view
-from locard.models.journal import keys_of
 from locard.models.session import Progress
 from locard.records import LADDER, Access, Cost
 from locard.schemes import Scheme, build
@@ -94,7 +93,7 @@ class Battery:
             if inputs is None:
                 continue
             inputs = self.model.domain.check(inputs)
-            new = {key for key in keys_of(inputs) if key not in seen and self.session.journal.get(key) is None}
+            new = {key for key in self.session.journal.keys(inputs) if key not in seen and self.session.journal.get(key) is None}
             together[index] = len(new)
             seen |= new
             batch.append(inputs)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from locard.engine.respond import Battery
-from locard.errors import ParameterError, check_number
+from locard.errors import ArtefactError, ParameterError, check_number
 from locard.evidence import power, stratified
 from locard.evidence.preflight import of_answers, of_calibration
 from locard.fingerprint import Fingerprint
@@ -51,7 +51,7 @@ def verify(
 
     Raises:
         AccessError: the scheme needs more than was granted.
-        BudgetError: the scheme needs more queries than the budget; nothing is asked.
+        BudgetError: the scheme needs more queries than the budget; what was answered is in the journal.
         ParameterError: the suspect takes other inputs, or answers what no model should.
         RemoteModelError: an endpoint fails; what was answered is in the journal.
     """
@@ -153,6 +153,11 @@ def _exhibit(scheme: Scheme, fingerprint: Fingerprint, record: Fingerprint) -> E
     if agreement is None:
         return None
     rarity = (fingerprint.calibration or Calibration()).agreement or (0.0,) * len(agreement)
+    if not len(agreement) == len(rarity) == len(fingerprint.queries["inputs"]):
+        raise ArtefactError(
+            f"the fingerprint holds {len(fingerprint.queries['inputs'])} queries, {len(agreement)} answers and a "
+            f"calibration.agreement of {len(rarity)}; expected as many of each: take or calibrate it anew"
+        )
     # Most telling: where the suspect gives the victim's answer and few references do.
     order = np.lexsort((np.asarray(rarity), ~agreement))[:EXHIBITS]
     return Exhibit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ def combine(references: Sequence[Sequence[Reference]], scores: Sequence[float], 
         raise CalibrationError("nothing to combine: no scheme has a p-value")
     tables = [{(r.digest, r.stratum): r.score for r in rows} for rows in references]
     if any(table.keys() != tables[0].keys() for table in tables):
-        floor = bonferroni([1 / (len(rows) + 1) for rows in references])
+        floor = bonferroni([_floor(rows) for rows in references])
         return Combined(p_value=bonferroni(p_values), floor=floor, method="bonferroni")
     values: list[float] = []
     floors: list[float] = []
@@ -80,3 +81,8 @@ def combine(references: Sequence[Sequence[Reference]], scores: Sequence[float], 
         values.append(conformal_rank(matrix, np.array(scores)))
         floors.append(1 / (len(models) + 1))
     return Combined(p_value=max(values), floor=max(floors), method="conformal rank")
+
+
+def _floor(references: Sequence[Reference]) -> float:
+    """The smallest p of one scheme: that of its smallest stratum."""
+    return max(1 / (n + 1) for n in Counter(reference.stratum for reference in references).values())

@@ -66,7 +66,7 @@ def of_calibration(calibration: Calibration | None, *, alpha: float, accuracy: f
         if 1 / (n + 1) > alpha:
             text = (
                 f"{n} references in stratum {stratum} cannot give p below {1 / (n + 1):.3g}; alpha {alpha:g} needs "
-                f"{int(np.ceil(1 / alpha - 1 - 1e-9))}"
+                f"{np.ceil(1 / alpha - 1 - 1e-9):.0f}"
             )
             notices.append(Notice(code="too-few-references", text=text))
     missing = [stratum for stratum in STRATA if stratum not in sizes]
@@ -89,7 +89,7 @@ def doubles(digests: Sequence[str]) -> list[str]:
 
 
 def _constant(labels: np.ndarray | None) -> bool:
-    return labels is not None and len(labels) >= 10 and len(np.unique(labels)) == 1
+    return labels is not None and labels.ndim == 1 and len(labels) >= 10 and len(np.unique(labels)) == 1
 
 
 def _probabilities(answers: np.ndarray) -> bool:

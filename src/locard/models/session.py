@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from locard.errors import AccessError, BudgetError, LocardError, ParameterError, RemoteModelError, check_number
 from locard.models.base import Loss, Model, convert
-from locard.models.journal import Journal, keys_of
+from locard.models.journal import Journal
 from locard.records import LADDER, Access, Cost
 from locard.seeds import generator
 
@@ -80,6 +80,7 @@ class Session:
         if model.remote and self.parameters.noise:
             raise ParameterError(f"noise imitates an API on this machine's models; {model.source} is an API itself")
         self._rung = (access.implied & _ANSWERS).top or model.native
+        _check_blur(self.parameters, access)
         self._noise = generator(self.parameters.seed, "view/noise")
         view = {name: getattr(self.parameters, name) for name in ("top_k", "decimals", "noise", "seed")}
         self.journal = Journal(journal, identity=model.digest, access=self._rung.text, view=view)
@@ -109,8 +110,8 @@ class Session:
         x = self.model.domain.check(x)
         if len(x) == 0:
             raise ParameterError("no inputs: a batch must hold at least one")
-        keys = keys_of(x)
-        missing: dict[bytes, int] = {}
+        keys = self.journal.keys(x)
+        missing: dict[Hashable, int] = {}
         for row, key in enumerate(keys):
             if key not in missing and self.journal.get(key) is None:
                 missing[key] = row
@@ -127,7 +128,7 @@ class Session:
 
     def input_gradient(self, x: np.ndarray, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
         """See `Model.input_gradient`; each input counts as one query."""
-        if Access.GRADIENTS not in self.access:
+        if Access.GRADIENTS not in self.access.implied:
             raise AccessError(f"GRADIENTS are asked of a view that grants {self.access.text}")
         x = self.model.domain.check(x)
         self._spend(len(x))
@@ -138,7 +139,7 @@ class Session:
         except Exception as error:
             raise self.model.failure(x, error) from error
 
-    def _ask(self, x: np.ndarray, missing: dict[bytes, int]) -> None:
+    def _ask(self, x: np.ndarray, missing: dict[Hashable, int]) -> None:
         keys, rows = list(missing), np.fromiter(missing.values(), np.int64)
         allowed = len(keys) if self.budget is None else min(len(keys), self.budget - self.asked)
         inputs = x if len(rows) == len(x) == allowed else x[rows[:allowed]]
@@ -173,8 +174,11 @@ class Session:
         if p.noise:
             answers = answers + self._noise.normal(0, p.noise, answers.shape).astype(np.float32)
         if p.top_k is not None and rung is Access.PROBABILITIES and p.top_k < answers.shape[1]:
-            floor = np.partition(answers, -p.top_k, axis=1)[:, -p.top_k, None]
-            answers = np.where(answers >= floor, answers, np.float32(0))
+            # By place, not by value: of equal ones no more than k may be seen.
+            kept = np.argsort(-answers, axis=1, kind="stable")[:, : p.top_k]
+            cut = np.zeros_like(answers)
+            np.put_along_axis(cut, kept, np.take_along_axis(answers, kept, axis=1), axis=1)
+            answers = cut
         return answers if p.decimals is None else np.round(answers, p.decimals)
 
     def _check_sentinels(self) -> None:
@@ -200,6 +204,18 @@ class Session:
                 f"when this session began. Its {kept_answers} answers stay in the journal "
                 f"{str(self.journal.path)!r}, closed; run again to start a new session"
             )
+
+
+def _check_blur(parameters: ViewParameters, access: Access) -> None:
+    """Refuse to blur answers where the grant shows what was blurred by another way."""
+    if parameters.top_k is not None and access.implied & (Access.LOGITS | Access.VALUES):
+        raise ParameterError(
+            f"top_k cuts probabilities, and {access.text} shows every score: grant PROBABILITIES or LABELS"
+        )
+    if (parameters.noise or parameters.decimals is not None) and access.implied & (Access.GRADIENTS | Access.WEIGHTS):
+        raise ParameterError(
+            f"noise and decimals blur answers, and {access.text} shows the model behind them: grant LOGITS or less"
+        )
 
 
 _ANSWERS = LADDER[0] | LADDER[1] | LADDER[2] | LADDER[3] | Access.VALUES

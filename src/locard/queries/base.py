@@ -38,7 +38,7 @@ class Queries:
         Raises:
             ParameterError: there are no inputs.
         """
-        if "inputs" not in arrays or len(arrays["inputs"]) == 0:
+        if "inputs" not in arrays or arrays["inputs"].ndim == 0 or len(arrays["inputs"]) == 0:
             raise ParameterError("a fingerprint's queries must hold 'inputs', at least one")
         return cls(inputs=arrays["inputs"], extras={name: a for name, a in arrays.items() if name != "inputs"})
 

@@ -74,7 +74,7 @@ def decimals(scores: Iterable[float]) -> int:
     """Digits after the point that tell these scores apart: two digits of their spread, three at least."""
     values = [score for score in scores if math.isfinite(score)]
     spread = max(values, default=0.0) - min(values, default=0.0)
-    return 3 if spread <= 0 else min(9, max(3, 1 - math.floor(math.log10(spread))))
+    return 3 if spread <= 0 or not math.isfinite(spread) else min(9, max(3, 1 - math.floor(math.log10(spread))))
 
 
 def plural(n: int, one: str, many: str | None = None) -> str:

@@ -23,6 +23,8 @@ EDGE = 14.0
 LABELS = 164.0
 AXIS = 44.0
 TOP = 30.0
+# Scores beyond this are drawn by nobody: their differences and ticks would overflow.
+FARTHEST = 1e300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +112,15 @@ def strip(verdict: Verdict, *, width: float = 720.0, beside: bool = True) -> Str
         beside: labels to the left of the rows; over them where the page is narrow.
 
     Returns:
-        The geometry; None where there is nothing to compare the suspect with.
+        The geometry; None where there is nothing to compare the suspect with, or a score that no axis can hold.
     """
     groups = _groups(verdict)
     if not groups or not math.isfinite(verdict.evidence.score):
         return None
     suspect = verdict.evidence.score
     scores = [suspect, *(model.score for _, _, models in groups for model in models)]
+    if max(scores) > FARTHEST or min(scores) < -FARTHEST:
+        return None
     left, right = (LABELS if beside else 2.0) + EDGE, width - EDGE
     values = ticks(min(scores), max(scores), most=7 if beside else 5)
     low, high = values[0], values[-1]

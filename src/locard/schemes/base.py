@@ -103,6 +103,14 @@ class Scheme(Protocol):
         """
         ...
 
+    def check_suspect(self, fingerprint: Fingerprint, suspect: Any) -> None:
+        """Refuse a suspect, model or view, whose record could not be compared; `respond` does so too. Asks nothing.
+
+        Raises:
+            ParameterError: it says why.
+        """
+        ...
+
     def respond(self, fingerprint: Fingerprint, suspect: Any) -> Fingerprint:
         """The suspect's record on the same queries, through a view at `suspect_access`."""
         ...
@@ -166,10 +174,10 @@ def _typed(what: str, value: Any, default: Any) -> Any:
     try:
         if isinstance(value, str) and kind in (int, float):
             return kind(value)
-    except ValueError:
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+    except (ValueError, OverflowError):
         raise ParameterError(f"{what} must be {kind.__name__}; got {value!r}") from None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ParameterError(f"{what} must be {kind.__name__}; got {value!r}")
     return value

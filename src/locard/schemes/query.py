@@ -104,8 +104,12 @@ class QueryScheme(abc.ABC):
             record=self.representation.record(victim, drawn),
         )
 
+    def check_suspect(self, fingerprint: Fingerprint, suspect: Any) -> None:  # noqa: B027
+        """See `Scheme.check_suspect`; most schemes take any."""
+
     def respond(self, fingerprint: Fingerprint, suspect: Any) -> Fingerprint:
         """See `Scheme.respond`."""
+        self.check_suspect(fingerprint, suspect)
         record = self.representation.record(suspect, Queries.from_arrays(fingerprint.queries))
         return replace(
             fingerprint,

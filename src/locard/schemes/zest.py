@@ -83,11 +83,11 @@ class Zest(QueryScheme):
         """As many references as the paper's."""
         return REFERENCES * self.masks
 
-    def respond(self, fingerprint: Fingerprint, suspect: Any) -> Fingerprint:
-        """See `Scheme.respond`.
+    def check_suspect(self, fingerprint: Fingerprint, suspect: Any) -> None:
+        """See `Scheme.check_suspect`.
 
         Raises:
-            ParameterError: the suspect has another number of classes, and `align` is not set; nothing is asked.
+            ParameterError: the suspect has another number of classes, and `align` is not set.
         """
         ours, theirs = fingerprint.classes, suspect.classes
         if not self.align and None not in (ours, theirs) and ours != theirs:
@@ -95,4 +95,3 @@ class Zest(QueryScheme):
                 f"zest compares class by class: the victim has {ours} classes, {suspect.source} has {theirs}; extract "
                 "the fingerprint with --param align=true"
             )
-        return QueryScheme.respond(self, fingerprint, suspect)
