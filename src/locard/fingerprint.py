@@ -205,7 +205,8 @@ def read(path: Path, max_bytes: int) -> Fingerprint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise ArtefactError(f"{where} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, ValueError, RecursionError, TypeError) as error:
+    # AttributeError: safetensors knows number formats of 8 bits and less that NumPy does not.
+    except (SafetensorError, ValueError, RecursionError, TypeError, AttributeError) as error:
         raise ArtefactError(f"{where} is damaged or no fingerprint: {error}") from error
     try:
         return _parse(header, tensors)
@@ -252,6 +253,9 @@ def _parse(header: Any, tensors: dict[str, np.ndarray]) -> Fingerprint:
     calibration = None if header["calibration"] is None else _calibration_from_json(header["calibration"])
     fields |= groups
     fingerprint = Fingerprint(**fields, calibration=calibration)
+    # What the digest does not cover must not be there: ends without a text, one name in two forms.
+    for name in sorted(tensors.keys() - fingerprint._tensors().keys()):
+        raise ArtefactError(f"unexpected tensor {name!r}")
     for name, found in (("content", fingerprint.content), ("calibration", fingerprint.calibration_digest)):
         if header["digests"].get(name) != found:
             raise ArtefactError(f"the {name} digest does not match what the file holds")

@@ -73,6 +73,13 @@ def calibrate_all(
     if twice:
         names = [row[0].reference.name for row in rows if row[0].reference.digest == twice[0]]
         raise CalibrationError(f"the same model is given {len(names)} times ({', '.join(names)}); each counts once")
+    stolen = {row[0].reference.digest: row[0].reference.name for row in rows[len(nulls) :]}
+    for row in rows[: len(nulls)]:
+        if row[0].parent in stolen:
+            raise CalibrationError(
+                f"{row[0].reference.name} is made from {stolen[row[0].parent]}, which is derived from the victim; give "
+                "it as --derived"
+            )
     calibrated = []
     for index, fingerprint in enumerate(fingerprints):
         own = [row[index] for row in rows]
@@ -103,6 +110,7 @@ def stratum(victim: Fingerprint, model: Lineage) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Row:
     reference: Reference
+    parent: str | None
     agreement: np.ndarray | None
 
 
@@ -129,6 +137,7 @@ def _score(
                 score=scheme.similarity(fingerprint, record),
                 accuracy=accuracy_on(model, fingerprint.check),
             ),
+            parent=model.lineage.parent,
             agreement=scheme.agreement(fingerprint, record),
         ))  # fmt: skip
     return rows
@@ -137,7 +146,7 @@ def _score(
 def _listed(models: Models) -> Iterable[tuple[str | None, Any]]:
     groups = models.items() if isinstance(models, Mapping) else [(None, models)]
     for kind, sources in groups:
-        if isinstance(sources, str) or hasattr(sources, "__fspath__"):
+        if isinstance(sources, str) or hasattr(sources, "__fspath__") or not isinstance(sources, Iterable):
             sources = [sources]
         for source in sources:
             for model in found(source):

@@ -81,7 +81,7 @@ def fit(model: Model, data: Data) -> Data:
     """The data as the model takes them; the domain becomes the narrower of the two.
 
     Raises:
-        ParameterError: the data are of another kind, shape or range, or a label lies outside the model's classes.
+        ParameterError: the data are of another kind, shape or range, or a label is none of the model's classes.
     """
     ours, theirs = data.domain, model.domain
     if ours.kind != theirs.kind or ours.shape != theirs.shape:
@@ -91,6 +91,12 @@ def fit(model: Model, data: Data) -> Data:
             f"{model.source} takes inputs in {list(theirs.bounds or ())}, {data.name} lies in "
             f"{list(ours.bounds or ())}; give data as the model takes them, before its own normalisation"
         )
+    labels = data.labels
+    if labels is not None and (labels.shape != (len(data),) or labels.dtype.kind not in "iub" or (labels < 0).any()):
+        raise ParameterError(
+            f"{data.name} must have one class index, a whole number from 0, for each of its {len(data)} inputs; got "
+            f"labels {labels.dtype} {labels.shape}"
+        )
     domain = Domain(
         kind=theirs.kind,
         shape=theirs.shape,
@@ -99,9 +105,9 @@ def fit(model: Model, data: Data) -> Data:
         quantum=theirs.quantum or ours.quantum,
         columns=theirs.columns or ours.columns,
     )
-    if data.labels is not None and model.classes is not None and len(data) and int(data.labels.max()) >= model.classes:
+    if labels is not None and model.classes is not None and len(data) and int(labels.max()) >= model.classes:
         raise ParameterError(
-            f"{data.name} has label {int(data.labels.max())}; {model.source} has {model.classes} classes"
+            f"{data.name} has label {int(labels.max())}; {model.source} has {model.classes} classes"
         )
     return replace(data, inputs=domain.check(data.inputs), domain=domain)
 
@@ -119,5 +125,5 @@ def _check(victim: Model, data: Data, seed: int) -> tuple[dict[str, np.ndarray],
         return {}, None
     size = 100 if data.domain.kind == "text" else data.inputs[:1].nbytes
     rows = generator(seed, "check").permutation(len(data))[: max(1, min(CHECK_ROWS, CHECK_BYTES // max(size, 1)))]
-    check = {"inputs": data.inputs[rows], "labels": data.labels[rows]}
+    check = {"inputs": data.inputs[rows], "labels": data.labels[rows].astype(np.int64)}
     return check, accuracy_on(victim, check)

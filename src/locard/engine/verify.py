@@ -15,6 +15,7 @@ from locard.evidence.preflight import of_answers, of_calibration
 from locard.fingerprint import Fingerprint
 from locard.models import load
 from locard.models.session import Progress
+from locard.queries import Queries
 from locard.records import Access, Calibration, Cost, Decision, Exhibit, Notice, Party, Verdict
 from locard.schemes import Scheme, build
 
@@ -153,15 +154,16 @@ def _exhibit(scheme: Scheme, fingerprint: Fingerprint, record: Fingerprint) -> E
     if agreement is None:
         return None
     rarity = (fingerprint.calibration or Calibration()).agreement or (0.0,) * len(agreement)
-    if not len(agreement) == len(rarity) == len(fingerprint.queries["inputs"]):
+    inputs = Queries.from_arrays(fingerprint.queries).inputs
+    if not len(agreement) == len(rarity) == len(inputs):
         raise ArtefactError(
-            f"the fingerprint holds {len(fingerprint.queries['inputs'])} queries, {len(agreement)} answers and a "
+            f"the fingerprint holds {len(inputs)} queries, {len(agreement)} answers and a "
             f"calibration.agreement of {len(rarity)}; expected as many of each: take or calibrate it anew"
         )
     # Most telling: where the suspect gives the victim's answer and few references do.
     order = np.lexsort((np.asarray(rarity), ~agreement))[:EXHIBITS]
     return Exhibit(
-        inputs=fingerprint.queries["inputs"][order],
+        inputs=inputs[order],
         victim=tuple(str(label) for label in fingerprint.record["labels"][order]),
         suspect=tuple(str(label) for label in record.record["labels"][order]),
         share=tuple(float(rarity[i]) for i in order),

@@ -8,6 +8,7 @@ flagged is not called innocent.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -171,7 +172,7 @@ def ordered(strata: Iterable[str]) -> list[str]:
 
 
 def _need(alpha: float, null: Null) -> str:
-    need = plural(math.ceil(1 / alpha - 1 - 1e-9), "reference model")
+    need = plural(math.ceil(1 / max(alpha, sys.float_info.min) - 1 - 1e-9), "reference model")
     group = "" if len(null.strata) == 1 else " in each group"
     return f"No score could have been flagged at alpha = {significant(alpha)}: that needs {need}{group}."
 

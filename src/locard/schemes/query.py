@@ -91,7 +91,7 @@ class QueryScheme(abc.ABC):
             scheme=name,
             params=parameters(self),
             claim=self.claim,
-            seed=seed,
+            seed=int(seed),
             cost=self.representation.cost(drawn),
             domain=data.domain,
             classes=victim.classes,
