@@ -114,3 +114,10 @@ def test_hamming_refuses_scores():
 def test_an_unknown_distance_is_refused_with_the_nearest_names():
     with pytest.raises(ParameterError, match="unknown distance 'cosin'; did you mean 'cosine'"):
         distance("cosin")
+
+
+@pytest.mark.parametrize("name", ["l1", "l2", "cosine", "flat-cosine"])
+def test_texts_are_no_numbers(name):
+    texts = np.array(["a", "b"], dtype=object)
+    with pytest.raises(ParameterError, match="compares numbers; got texts"):
+        distance(name)(texts, np.array([1, 2]))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from locard.cli import run, spread
+from locard.errors import ParameterError
 from locard.fingerprint import Fingerprint
 from locard.testing import toy_data
 
@@ -182,10 +183,11 @@ def test_several_values_after_one_flag():
         "-o",
         "f",
     ]
-    assert spread(["x", "--references"]) == ["x", "--references"]
-    assert spread(["x", "--references", "-o", "f"]) == ["x", "--references", "-o", "f"]
     assert spread(["x", "--param", "a=1", "--trust", "b"]) == ["x", "--param", "a=1", "--trust", "b"]
     assert spread(["x", "--", "--references", "a"]) == ["x", "--", "--references", "a"]
+    for words in (["x", "--references"], ["x", "--references", "-o", "f"]):
+        with pytest.raises(ParameterError, match="--references takes one value or several; none is given"):
+            spread(words)
 
 
 def test_a_bug_of_ours_is_not_hidden(monkeypatch):

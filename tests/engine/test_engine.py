@@ -9,7 +9,8 @@ import locard
 from locard.engine.calibrate import calibrate_all, stratum
 from locard.engine.compare import compare_fingerprints
 from locard.engine.respond import Battery
-from locard.errors import AccessError, BudgetError, CalibrationError, ParameterError
+from locard.errors import AccessError, ArtefactError, BudgetError, CalibrationError, ParameterError
+from locard.fingerprint import Fingerprint
 from locard.models.callable import CallableModel
 from locard.records import Access, Cost, Data, Domain, Lineage
 from locard.testing import toy_domain, toy_model
@@ -264,3 +265,79 @@ def test_battery_refuses_what_was_not_granted(victim, data):
 
 def _labels(model, x):
     return locard.models.restrict(model, Access.LABELS).labels(x)
+
+
+def test_a_strangers_fingerprint_that_does_not_fit_itself(victim, data, independents):
+    fp = locard.calibrate(locard.extract(victim, data=data), references={"same-data": independents})
+    odd = fp.with_calibration(replace(fp.calibration, agreement=(0.5,) * 3))
+    with pytest.raises(ArtefactError, match=r"100 queries, 100 answers and a calibration\.agreement of 3"):
+        locard.verify(odd, toy_model(3))
+    for inputs in (np.full((), 0.5, np.float32), np.zeros((0, 1, 8, 8), np.float32)):
+        with pytest.raises(ParameterError, match="must hold 'inputs', at least one"):
+            locard.verify(replace(fp, queries={"inputs": inputs}), toy_model(3))
+    with pytest.raises(ParameterError, match="parameter 'margin' must be float"):
+        locard.verify(replace(fp, scheme="ipguard", params={"margin": 10**400}), toy_model(3))
+
+
+def test_a_child_of_a_known_theft_is_no_reference(victim, data, independents):
+    theft, child = toy_model(0, noise=0.05), toy_model(0, noise=0.1)
+    theft.lineage = Lineage(parent=victim.digest, derived_by="finetune")
+    child.lineage = Lineage(parent=theft.digest, derived_by="prune")
+    with pytest.raises(CalibrationError, match="is made from toy-0, which is derived from the victim"):
+        locard.calibrate(locard.extract(victim, data=data), references=[*independents, child], derived=[theft])
+
+
+def test_one_model_stands_for_a_list_of_one(victim, data):
+    fp = locard.extract(victim, data=data)
+    for given in (toy_model(3), {"unstated": toy_model(3)}):
+        assert [row.name for row in locard.calibrate(fp, references=given).calibration.references] == ["toy-3"]
+    with pytest.raises(ParameterError, match="no adapter reads a NoneType"):
+        locard.calibrate(fp, references=None)
+
+
+def test_schemes_that_cannot_compare_the_suspect_are_skipped(victim, data):
+    three = CallableModel(
+        lambda x: x.reshape(len(x), -1)[:, :3], domain=toy_domain(), outputs="logits", classes=3, name="three"
+    )
+    found = locard.compare(victim, three, data=data)
+    assert "the victim has 5 classes, three has 3" in found.skipped["zest"]
+    assert {verdict.scheme for verdict in found.evidence} >= {"akh", "sac"}
+    with pytest.raises(ParameterError, match="three has 3"):
+        locard.compare(victim, three, data=data, schemes=["zest"])
+
+
+def test_a_seed_of_numpy_is_a_seed(victim, data):
+    assert (
+        locard.extract(victim, data=data, seed=np.int64(3)).content == locard.extract(victim, data=data, seed=3).content
+    )
+
+
+@pytest.mark.parametrize("change", [lambda y: y.astype(float), lambda y: y - 1, lambda y: y[:5], lambda y: y[:, None]])
+def test_labels_that_are_no_class_indices(victim, data, change):
+    with pytest.raises(ParameterError, match="one class index, a whole number from 0, for each of its 400 inputs"):
+        locard.extract(victim, data=replace(data, labels=change(data.labels)))
+
+
+def test_labels_of_any_whole_dtype_make_a_file_that_can_be_read(victim, data, tmp_path):
+    fp = locard.extract(victim, data=replace(data, labels=data.labels.astype(np.uint64)))
+    assert Fingerprint.load(fp.save(tmp_path / "fp.locard")).check["labels"].dtype == np.int64
+
+
+def test_inputs_of_another_range_are_refused_not_answered(victim, data):
+    fp = locard.extract(victim, data=data)
+    loud = CallableModel(
+        lambda x: x.reshape(len(x), -1)[:, :5],
+        domain=replace(toy_domain(), bounds=(0.0, 255.0), quantum=1.0),
+        outputs="logits",
+        classes=5,
+        name="loud",
+    )
+    for ask in (lambda: locard.verify(fp, loud), lambda: locard.calibrate(fp, references=[loud])):
+        with pytest.raises(ParameterError, match=r"loud takes inputs in \[0\.0, 255\.0\], the fingerprint asks in \[0\.0, 1"):
+            ask()
+
+
+def test_a_claim_that_the_scheme_does_not_support(victim, data):
+    fp = replace(locard.extract(victim, data=data), claim="identical")
+    with pytest.raises(ArtefactError, match="claims 'identical', but akh supports 'derived' only"):
+        locard.verify(fp, victim)

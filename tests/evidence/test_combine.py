@@ -51,6 +51,13 @@ def test_same_references_are_ranked_together_and_others_are_not():
     assert (found.method, found.p_value, found.floor) == ("bonferroni", 1 / 2, 1 / 2)
 
 
+def test_the_floor_of_bonferroni_is_that_of_the_smallest_stratum():
+    a = references([0.1, 0.2, 0.3]) + references([0.1, 0.2], "disjoint")
+    b = references([0.1, 0.2, 0.3], "foreign-theft") + references([0.1, 0.2, 0.4], "unstated")
+    found = combine([a, b], [0.9, 0.9], [1 / 3, 1 / 4])
+    assert (found.method, found.p_value, found.floor) == ("bonferroni", 1 / 2, 1 / 2)
+
+
 def test_the_order_of_references_does_not_matter():
     a, b = references([0.1, 0.2, 0.3]), references([0.5, 0.1, 0.2])
     assert combine([a, b], [0.25, 0.3], [0.5, 0.5]) == combine([a, b[::-1]], [0.25, 0.3], [0.5, 0.5])

@@ -44,3 +44,12 @@ def test_calibration():
     assert "disjoint, same-architecture, foreign-theft" in few[1].text
     weak = of_calibration(Calibration(references=rows(19, accuracy=0.6)), alpha=0.05, accuracy=0.9)
     assert codes(weak) == ["missing-stratum", "weak-references"]
+
+
+def test_a_record_of_a_strangers_shape_and_an_alpha_next_to_nothing():
+    stuck = {"labels": np.zeros(12, np.int64)}
+    assert codes(of_answers(stuck, victim={"labels": np.array(3)}, repeated=None, at_logits=None)) == [
+        "constant-answers"
+    ]
+    few = of_calibration(Calibration(references=rows(19)), alpha=5e-324, accuracy=None)
+    assert codes(few) == ["too-few-references", "missing-stratum"]

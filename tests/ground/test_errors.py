@@ -43,3 +43,7 @@ def test_one_sentence_for_every_number(value, interval, match):
 def test_numbers_inside():
     errors.check_number("x", 0.5, above=0, below=1)
     errors.check_number("x", 1, low=1, high=1)
+
+
+def test_a_strangers_name_does_not_fill_the_screen():
+    assert len(str(errors.unknown("scheme", "x" * 100_000, ["akh"]))) < 200

@@ -127,6 +127,15 @@ def test_everything_that_matters_is_in_the_content_digest(change):
         (lambda h: h["calibration"]["references"][0].update(score="1"), "wrong type"),
         (lambda h: h["calibration"]["references"][0].pop("name"), "must hold name"),
         (lambda h: h["calibration"].update(agreement=[2.0]), "agreement"),
+        (
+            lambda h: h["calibration"].update(references=h["calibration"]["references"] * 2),
+            "names the same model twice",
+        ),
+        (lambda h: h.update(classes=0), "field 'classes' must be >= 1"),
+        (lambda h: h.update(accuracy=10**400), r"field 'accuracy' must lie in \[0, 1\]"),
+        (lambda h: h["domain"].update(bounds=[0, 10**400]), "domain.bounds must be"),
+        (lambda h: h["domain"].update(quantum=10**400), "domain.quantum must be"),
+        (lambda h: h.update(data_name="\ud800"), "damaged or no fingerprint.*surrogates not allowed"),
         (lambda h: h["calibration"].update(references=3), "must be a list"),
         (lambda h: h["digests"].clear(), "content digest does not match"),
     ],
@@ -152,6 +161,8 @@ def test_not_a_fingerprint(tmp_path):
         load(tmp_path, save({"x": np.zeros(3, np.float32)}, metadata={"locard": "[" * 100_000}))
     with pytest.raises(ArtefactError, match="no JSON number"):
         load(tmp_path, save({"x": np.zeros(3, np.float32)}, metadata={"locard": '{"schema": NaN}'}))
+    with pytest.raises(ArtefactError, match="damaged or no fingerprint"):
+        load(tmp_path, save({"x": np.zeros(3, np.float32)}, metadata={"locard": '{"accuracy": 1e999}'}))
     with pytest.raises(ArtefactError, match="header must be a JSON object"):
         load(tmp_path, save({"x": np.zeros(3, np.float32)}, metadata={"locard": "[]"}))
 
@@ -171,8 +182,13 @@ def test_sizes_are_checked_before_anything_is_read(tmp_path):
 def test_tensors_of_strange_names_or_values(tmp_path):
     fp = fingerprint()
     metadata = header_of(fp.to_bytes())["__metadata__"]
+    without = {name: array for name, array in fp._tensors().items() if name != "check/inputs"}
     for tensors, match in [
         ({**fp._tensors(), "code/x": np.zeros(1, np.float32)}, "unexpected tensor 'code/x'"),
+        ({**fp._tensors(), "record/x@ends": np.array([1])}, "unexpected tensor 'record/x@ends'"),
+        (without, "'check' must hold 'inputs' and 'labels' or nothing; got labels"),
+        ({**fp._tensors(), "check/labels": np.array([0, 1, 1])}, "a whole number for each input"),
+        ({**fp._tensors(), "check/labels": np.array([0.0, 1.0])}, "a whole number for each input"),
         ({**fp._tensors(), "record/x": np.array([np.nan], np.float32)}, "NaN or infinity"),
         ({**fp._tensors(), "record/x": np.zeros(1, np.uint64)}, "dtype uint64"),
         ({**fp._tensors(), "queries/t@utf8": np.frombuffer(b"abc", np.uint8)}, "do not fit together"),
@@ -184,6 +200,21 @@ def test_tensors_of_strange_names_or_values(tmp_path):
     ]:
         with pytest.raises(ArtefactError, match=match):
             load(tmp_path, save(tensors, metadata=metadata))
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "BF16"])
+def test_number_formats_that_numpy_has_not(tmp_path, dtype):
+    raw = save({"x": np.zeros(4, np.uint8 if dtype.startswith("F8") else np.int16)}, metadata={"locard": "{}"})
+    with pytest.raises(ArtefactError, match="damaged or no fingerprint"):
+        load(tmp_path, _with_dtype(raw, dtype))
+
+
+def _with_dtype(raw, dtype):
+    header = header_of(raw)
+    body = raw[8 + struct.unpack("<Q", raw[:8])[0] :]
+    header["x"]["dtype"] = dtype
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
 
 
 RAW = fingerprint().with_calibration(calibration()).to_bytes()

@@ -48,6 +48,14 @@ def test_bad_inputs(x, match):
         IMAGE.check(x)
 
 
+@pytest.mark.parametrize("x", [[[300, 1]], [[-1, 1]], [[0.5, 1]], [[np.nan, 1]], [[1e300, 1]]])
+def test_numbers_that_the_dtype_does_not_hold_are_refused_not_wrapped(x):
+    domain = Domain(kind="tabular", shape=(2,), dtype="uint8", bounds=(0.0, 255.0))
+    with pytest.raises(ParameterError, match="whole numbers that uint8 holds"):
+        domain.check(np.array(x))
+    assert domain.check(np.array([[255.0, 0.0]])).tolist() == [[255, 0]]
+
+
 def test_text():
     domain = Domain(kind="text", shape=(), dtype="str")
     assert domain.check(["a", "b"]).dtype == object

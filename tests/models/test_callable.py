@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from locard.errors import AccessError, LocardError, ParameterError
-from locard.models import Session, adapters, load
+from locard.models import Session, adapters, load, restrict
 from locard.models.callable import CallableModel
 from locard.records import Access, Domain
 from locard.testing import ADAPTER_LAWS, check_adapter
@@ -192,3 +192,9 @@ def test_what_is_no_model():
     ):
         load(3)
     assert "callable" in adapters
+
+
+def test_top_k_shows_no_more_than_k_of_equal_scores():
+    even = CallableModel(lambda x: np.full((len(x), 4), 0.25), domain=DOMAIN, name="even")
+    shown = restrict(even, Access.PROBABILITIES, top_k=1).probabilities(X[:2])
+    assert shown.tolist() == [[0.25, 0, 0, 0]] * 2

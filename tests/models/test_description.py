@@ -160,7 +160,7 @@ def test_an_endpoint_is_reached_with_its_options(write, monkeypatch):
         ('model = "m"\n[domain]\nkind = "image"\nshap = [1]', "unknown key of .domain. 'shap'; did you mean 'shape'"),
         ('model = "m"\n[domain]\nkind = "sound"\nshape = [1]', "domain.kind must be image, tabular, text or tokens"),
         ('model = "m"\n[domain]\nkind = "image"', "domain.shape must be a list of positive integers; got None"),
-        ('model = "m"\n[domain]\nkind = "image"\nshape = []', "domain.shape must hold at least one number"),
+        ('model = "m"\n[domain]\nkind = "image"\nshape = []', "all else has numbers and a shape; got image"),
         ('model = "m"\n[domain]\nkind = "image"\nshape = [1]\nbounds = [1, 0]', "domain.bounds must be two numbers"),
         ('model = "m"\noptions = 1', "options must be a table; got 1"),
         ('model = "m"\n[options]\nmean = [1]', "mean has its place at the top of the file, not under .options."),

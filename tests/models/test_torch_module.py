@@ -11,10 +11,10 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from locard.errors import AccessError, ParameterError  # noqa: E402
-from locard.models import Session, load  # noqa: E402
+from locard.models import Session, load, restrict  # noqa: E402
 from locard.models.torch_module import evaluating  # noqa: E402
 from locard.records import Access, Domain  # noqa: E402
-from locard.testing import ADAPTER_LAWS, check_adapter  # noqa: E402
+from locard.testing import ADAPTER_LAWS, check_adapter, toy_model  # noqa: E402
 
 DOMAIN = Domain(kind="image", shape=(2, 4, 4), bounds=(0.0, 1.0))
 ROW = Domain(kind="tabular", shape=(3,))
@@ -336,3 +336,24 @@ def test_digest_and_weights_see_what_quantised_layers_pack_away():
     assert quantised(0.0).digest == quantised(0.0).digest != quantised(0.5).digest
     (weight,) = (value for value in quantised(0.5).weights().values() if value.shape == (2, 3))
     assert np.allclose(weight, [[1.5, -2, 0.5], [0, 3, -1]], atol=3 / 127)
+
+
+@pytest.mark.parametrize(
+    ("access", "blur", "match"),
+    [
+        (Access.LOGITS, {"top_k": 1}, "top_k cuts probabilities, and LOGITS shows every score"),
+        (Access.GRADIENTS, {"noise": 0.1}, "GRADIENTS shows the model behind them"),
+        (Access.MODULE, {"decimals": 1}, "MODULE shows the model behind them"),
+    ],
+)
+def test_a_blur_that_the_grant_would_undo_is_refused(access, blur, match):
+    with pytest.raises(ParameterError, match=match):
+        restrict(toy_model(0, gradients=True), access, **blur)
+
+
+def test_a_module_view_has_gradients():
+    x = np.random.default_rng(0).random((3, 1, 8, 8), np.float32)
+    seen = restrict(toy_model(0, gradients=True), Access.MODULE)
+    logits, gradient = seen.input_gradient(x, lambda scores: scores.sum(dim=1))
+    assert (logits.shape, gradient.shape) == ((3, 5), x.shape)
+    np.testing.assert_allclose(logits, seen.logits(x), atol=1e-5)

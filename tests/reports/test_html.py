@@ -6,15 +6,17 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
+from io import StringIO
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from locard.engine.compare import conclude
 from locard.records import Comparison, Cost, Domain, Exhibit, Notice, Party, Power, Verdict
-from locard.reports import to_html, wording
+from locard.reports import to_html, to_terminal, wording
 from locard.reports.glossary import GLOSSARY
 from locard.reports.numerals import plain
 
@@ -243,3 +245,11 @@ def test_an_exhibit_without_queries_is_left_out(make: Callable[..., Verdict]) ->
     domain = Domain(kind="image", shape=(1, 2, 2), bounds=(0, 1))
     empty = Exhibit(inputs=np.zeros((0, 1, 2, 2)), victim=(), suspect=(), share=(), domain=domain)
     assert "telling queries" not in words(parsed(to_html(make(0.9, exhibit=empty))))
+
+
+def test_numbers_at_the_ends_of_what_a_float_holds(make: Callable[..., Verdict]) -> None:
+    verdict = make(0.5, references={"disjoint": [1e308, -1e308, 0.4]}, alpha=5e-324)
+    page = parsed(to_html(verdict))
+    assert "svg" not in page.tags
+    assert "No score could have been flagged" in page.text
+    to_terminal(verdict, Console(file=StringIO()))

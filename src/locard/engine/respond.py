@@ -123,3 +123,8 @@ def _check_domain(fingerprint: Fingerprint, model: Model) -> None:
             f"{model.source} takes {theirs.text}; the fingerprint asks {ours.text}: these two models cannot be "
             "compared by their answers"
         )
+    if None not in (ours.bounds, theirs.bounds) and ours.bounds != theirs.bounds:
+        raise ParameterError(
+            f"{model.source} takes inputs in {list(theirs.bounds or ())}, the fingerprint asks in "
+            f"{list(ours.bounds or ())}: load the model so that it takes inputs as the fingerprint asks them"
+        )

@@ -91,6 +91,11 @@ def judge(
         )
     _check_queries(fingerprint, record)
     scheme = build(fingerprint.scheme, fingerprint.params)
+    if fingerprint.claim != scheme.claim:
+        raise ArtefactError(
+            f"the fingerprint claims {fingerprint.claim!r}, but {fingerprint.scheme} supports {scheme.claim!r} only: "
+            "take it anew"
+        )
     calibration = fingerprint.calibration or Calibration()
     evidence = stratified(calibration.references, scheme.similarity(fingerprint, record), scheme.statistic)
     decision: Decision = "uncalibrated"

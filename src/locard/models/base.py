@@ -147,7 +147,7 @@ class Model(abc.ABC):
             )
         answers = answers.astype(np.int64, copy=False)
         if answers.min(initial=0) < 0 or (self.classes is not None and answers.max(initial=0) >= self.classes):
-            most = "on" if self.classes is None else f"to {self.classes - 1}"
+            most = "or above" if self.classes is None else f"to {self.classes - 1}"
             raise ParameterError(
                 f"{self.source} answers labels from {answers.min()} to {answers.max()}; expected 0 {most}"
             )
