@@ -34,7 +34,7 @@ _GROUPS = ("queries", "record", "check")
 _DTYPES = ("float64", "float32", "float16", "int64", "int32", "int16", "uint8", "bool")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fingerprint:
     """A model's record on a set of queries, with all that is needed to ask another model the same.
 

@@ -77,6 +77,7 @@ class Access(enum.Flag):
 LADDER = (Access.LABELS, Access.PROBABILITIES, Access.LOGITS, Access.GRADIENTS)
 
 Kind = Literal["image", "tabular", "text", "tokens"]
+_DTYPES = ("float32", "float64", "int64", "int32", "uint8", "str")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,11 @@ class Domain:
     bounds: tuple[float, float] | None = None
     quantum: float | None = None
     columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a dtype that a fingerprint could not hold."""
+        if self.dtype not in _DTYPES:
+            raise ParameterError(f"domain.dtype must be one of {', '.join(_DTYPES)}; got {self.dtype!r}")
 
     def check(self, x: Any) -> np.ndarray:
         """The inputs as a C-contiguous array of this domain.
@@ -194,8 +200,8 @@ class Domain:
             raise ParameterError(f"domain.kind must be image, tabular, text or tokens; got {kind!r}")
         if not isinstance(shape, list) or not all(type(n) is int and 0 < n < 2**31 for n in shape) or len(shape) > 8:
             raise ParameterError(f"domain.shape must be a list of positive integers; got {shape!r}")
-        if dtype not in ("float32", "float64", "int64", "int32", "uint8", "str"):
-            raise ParameterError(f"domain.dtype must be float32, float64, int64, int32, uint8 or str; got {dtype!r}")
+        if dtype not in _DTYPES:
+            raise ParameterError(f"domain.dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}")
         if (kind == "text") != (dtype == "str") or (kind == "text") == bool(shape):
             raise ParameterError(
                 f"domain: texts have dtype str and shape [], all else has numbers and a shape; got {kind}, {dtype}, "
@@ -217,7 +223,7 @@ def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Data:
     """Inputs, perhaps with true labels.
 
@@ -403,7 +409,7 @@ class Party:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Exhibit:
     """What a report shows of the queries; arrays stay as they are, the report draws them.
 

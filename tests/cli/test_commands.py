@@ -1,9 +1,11 @@
 """The command line as a user meets it: what it prints, where, and with which exit code."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,6 +160,19 @@ def test_schemes_and_inspect(folder, capsys):
         (["calibrate", "fp.locard"], "--references is missing"),
         (["calibrate", "fp.locard", "--references", "victim.skops"], "is the victim itself"),
         (["calibrate", "fp.locard", "--references", "a=ref-01.skops", "ref-02.skops"], "to all models (STRATUM=PATH)"),
+        (["calibrate", "fp.locard", "--references", "a=", "b=ref-01.skops"], "expected STRATUM=PATH; got 'a='"),
+        (["calibrate", "fp.locard", "--references", "=ref-01.skops"], "expected STRATUM=PATH; got '=ref-01.skops'"),
+        (["calibrate", "fp.locard", "--references", ""], "word 4 of the command is empty"),
+        (["calibrate", "fp.locard", "--references", "-o", "x.locard"], "--references takes one value or several"),
+        (["calibrate", "fp.locard", "--references", "ref-01.skops", "-o", "x"], "ends in .locard; got 'x'"),
+        (["verify", "fp.locard", "victim.skops", "--html", "."], "cannot write '.': it is there, and no file"),
+        (["verify", "fp.locard", "victim.skops", "--html", "/dev/null"], "'/dev/null': it is there, and no file"),
+        (["verify", "fp.locard", "victim.skops", "--html", "fp.locard/x"], "cannot write 'fp.locard/x': Not a direc"),
+        (["verify", "fp.locard", "victim.skops", "--html", "x" * 300], "File name too long"),
+        (["verify", "fp.locard", "x" * 300], "cannot go on: File name too long 'xxx"),
+        (["compare", "victim.skops", "ref-01.skops", "--data", "queries.npz", "--schemes", ","], "each once; got ','"),
+        (["compare", "victim.skops", "ref-01.skops", "--data", "queries.npz", "--schemes", "akh,akh"], "each once"),
+        (["demo", "--out", "fp.locard"], "cannot go on: File exists 'fp.locard'"),
         (["inspect", "nothing-here"], "no model at 'nothing-here'"),
         (["frobnicate"], "No such command 'frobnicate'"),
     ],
@@ -188,6 +203,41 @@ def test_several_values_after_one_flag():
     for words in (["x", "--references"], ["x", "--references", "-o", "f"]):
         with pytest.raises(ParameterError, match="--references takes one value or several; none is given"):
             spread(words)
+
+
+def test_a_report_is_written_through_a_link(folder, capsys):
+    locard("extract", "victim.skops", "--scheme", "akh", "--data", "queries.npz", "-o", "fp.locard")
+    (folder / "link.html").symlink_to("page.html")
+    assert locard("verify", "fp.locard", "victim.skops", "--html", "link.html") == 0
+    assert (folder / "link.html").is_symlink()
+    assert "<html" in (folder / "page.html").read_text()
+    assert not list(folder.glob(".*.part"))
+
+
+def test_no_control_code_reaches_the_terminal(folder, capsys):
+    locard("extract", "victim.skops", "--scheme", "akh", "--data", "queries.npz", "-o", "fp.locard")
+    replace(Fingerprint.load("fp.locard"), data_name="x\x1b[2J\u202e").save("odd.locard")
+    capsys.readouterr()
+    assert locard("inspect", "odd.locard") == 0
+    assert "x\\x1b[2J\\u202e" in capsys.readouterr().out
+    assert locard("verify", "fp.locard", "http://none\x1b[2J/") == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "error"),
+    [
+        ("exec {locard} inspect queries.npz >/dev/full", 2, "locard: cannot go on: No space left on device\n"),
+        ("{locard} inspect queries.npz | true; exit ${{PIPESTATUS[0]}}", 0, ""),
+        ("exec {locard} verify fp.locard victim.skops --json 2>&- >/dev/null", 0, ""),
+        ("mv queries.npz $'\\xff.npz'; PYTHONUTF8=1 exec {locard} inspect $'\\xff.npz' >/dev/null", 0, ""),
+    ],
+)
+def test_standard_streams_that_are_full_or_gone(folder, shell, code, error):
+    locard("extract", "victim.skops", "--scheme", "akh", "--data", "queries.npz", "-o", "fp.locard")
+    words = shell.format(locard=f"{shlex.quote(sys.executable)} -m locard")
+    done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, error)
 
 
 def test_a_bug_of_ours_is_not_hidden(monkeypatch):

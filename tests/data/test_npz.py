@@ -248,3 +248,17 @@ def test_damage_is_told_or_harmless(tmp_path, at, bit, cut):
 def test_recognises_by_suffix():
     assert Npz.recognises("a/b.NPZ")
     assert not Npz.recognises("a/b.npy")
+
+
+def test_a_name_that_no_file_can_have():
+    with pytest.raises(ArtefactError, match="cannot be read: embedded null byte"):
+        read("a\0b.npz")
+
+
+def test_a_zip_newer_than_python(tmp_path):
+    path = archive(tmp_path / "data.npz", x=member((1, 2), data=bytes(8)))
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"PK\x01\x02") + 6] = 109
+    path.write_bytes(raw)
+    with pytest.raises(ArtefactError, match=r"damaged one: zip file version 10\.9"):
+        read(path)

@@ -333,7 +333,9 @@ def test_inputs_of_another_range_are_refused_not_answered(victim, data):
         name="loud",
     )
     for ask in (lambda: locard.verify(fp, loud), lambda: locard.calibrate(fp, references=[loud])):
-        with pytest.raises(ParameterError, match=r"loud takes inputs in \[0\.0, 255\.0\], the fingerprint asks in \[0\.0, 1"):
+        with pytest.raises(
+            ParameterError, match=r"loud takes inputs in \[0\.0, 255\.0\], the fingerprint asks in \[0\.0, 1"
+        ):
             ask()
 
 

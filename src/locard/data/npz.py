@@ -64,7 +64,8 @@ def _arrays(path: Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
             return {name: _array(archive, members[f"{name}.npy"], path) for name in names if f"{name}.npy" in members}
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError) as error:
+    # NotImplementedError: a version or a packing of zip that Python does not read.
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError) as error:
         raise ArtefactError(f"{str(path)!r} is no .npz file, or a damaged one: {error}; save it again") from error
 
 

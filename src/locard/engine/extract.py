@@ -106,9 +106,7 @@ def fit(model: Model, data: Data) -> Data:
         columns=theirs.columns or ours.columns,
     )
     if labels is not None and model.classes is not None and len(data) and int(labels.max()) >= model.classes:
-        raise ParameterError(
-            f"{data.name} has label {int(labels.max())}; {model.source} has {model.classes} classes"
-        )
+        raise ParameterError(f"{data.name} has label {int(labels.max())}; {model.source} has {model.classes} classes")
     return replace(data, inputs=domain.check(data.inputs), domain=domain)
 
 

@@ -66,15 +66,21 @@ class Battery:
         self.session = Session(model, needed, budget=budget, journal=journal, progress=progress)
 
     def records(self) -> list[tuple[Fingerprint, Cost]]:
-        """The model's record for each fingerprint, and what each cost, in order."""
+        """The model's record for each fingerprint, and what each cost, in order.
+
+        What a resumed session asked again to see that the model is still the same counts for the first.
+        """
+        sentinels = self.session.asked
         together = self._ask_together()
+        together[0] += sentinels
         results = []
         for index, (fp, scheme) in enumerate(zip(self.fingerprints, self.schemes, strict=True)):
             before = self.session.cost
             record = scheme.respond(fp, view(self.session, scheme.suspect_access))
             after, first = self.session.cost, together[index]
+            repeated = first - sentinels if index == 0 else first
             results.append((record, Cost(asked=after.asked - before.asked + first,
-                                         from_journal=after.from_journal - before.from_journal - first)))  # fmt: skip
+                                         from_journal=after.from_journal - before.from_journal - repeated)))  # fmt: skip
         return results
 
     def _ask_together(self) -> list[int]:
@@ -93,7 +99,11 @@ class Battery:
             if inputs is None:
                 continue
             inputs = self.model.domain.check(inputs)
-            new = {key for key in self.session.journal.keys(inputs) if key not in seen and self.session.journal.get(key) is None}
+            new = {
+                key
+                for key in self.session.journal.keys(inputs)
+                if key not in seen and self.session.journal.get(key) is None
+            }
             together[index] = len(new)
             seen |= new
             batch.append(inputs)
