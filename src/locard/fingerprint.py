@@ -87,7 +87,7 @@ class Fingerprint:
         """SHA-256 over everything but the calibration: what a commitment covers."""
         if self._content is None:
             total = hashlib.sha256(_canonical(self._header()))
-            for name, array in sorted(self._tensors().items()):
+            for name, array in sorted(self.tensors().items()):
                 total.update(f"{name}:{digest_arrays(array)}".encode())
             object.__setattr__(self, "_content", total.hexdigest())
         return cast("str", self._content)
@@ -110,7 +110,7 @@ class Fingerprint:
         header = self._header()
         header["calibration"] = None if self.calibration is None else _calibration_to_json(self.calibration)
         header["digests"] = {"content": self.content, "calibration": self.calibration_digest}
-        return save(self._tensors(), metadata={"locard": _canonical(header).decode()})
+        return save(self.tensors(), metadata={"locard": _canonical(header).decode()})
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the file, whole or not at all, readable by its owner alone.
@@ -165,7 +165,8 @@ class Fingerprint:
             "versions": self.versions,
         }
 
-    def _tensors(self) -> dict[str, np.ndarray]:
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The arrays as the file holds them, by "group/name"."""
         tensors: dict[str, np.ndarray] = {}
         for group, arrays in zip(_GROUPS, (self.queries, self.record, self.check), strict=True):
             for name, array in arrays.items():
@@ -254,7 +255,7 @@ def _parse(header: Any, tensors: dict[str, np.ndarray]) -> Fingerprint:
     fields |= groups
     fingerprint = Fingerprint(**fields, calibration=calibration)
     # What the digest does not cover must not be there: ends without a text, one name in two forms.
-    for name in sorted(tensors.keys() - fingerprint._tensors().keys()):
+    for name in sorted(tensors.keys() - fingerprint.tensors().keys()):
         raise ArtefactError(f"unexpected tensor {name!r}")
     for name, found in (("content", fingerprint.content), ("calibration", fingerprint.calibration_digest)):
         if header["digests"].get(name) != found:

@@ -246,6 +246,18 @@ def test_a_bug_of_ours_is_not_hidden(monkeypatch):
         run(["schemes", "--json"])
 
 
+def test_an_interrupt_says_what_is_kept(monkeypatch, capsys):
+    def interrupt(value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("locard.cli.schemes.print_json", interrupt)
+    assert run(["schemes", "--json"]) == 130
+    assert capsys.readouterr() == (
+        "",
+        "locard: interrupted; answers in a journal and models that the demo finished are kept\n",
+    )
+
+
 def test_version_and_help(capsys):
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("locard ")

@@ -1,6 +1,7 @@
 """The verbs, on toy models whose truth is known."""
 
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from locard.engine.respond import Battery
 from locard.errors import AccessError, ArtefactError, BudgetError, CalibrationError, ParameterError
 from locard.fingerprint import Fingerprint
 from locard.models.callable import CallableModel
-from locard.records import Access, Cost, Data, Domain, Lineage
+from locard.records import Access, Calibration, Cost, Data, Domain, Lineage
 from locard.testing import toy_domain, toy_model
 
 
@@ -269,7 +270,7 @@ def _labels(model, x):
 
 def test_a_strangers_fingerprint_that_does_not_fit_itself(victim, data, independents):
     fp = locard.calibrate(locard.extract(victim, data=data), references={"same-data": independents})
-    odd = fp.with_calibration(replace(fp.calibration, agreement=(0.5,) * 3))
+    odd = fp.with_calibration(replace(fp.calibration or Calibration(), agreement=(0.5,) * 3))
     with pytest.raises(ArtefactError, match=r"100 queries, 100 answers and a calibration\.agreement of 3"):
         locard.verify(odd, toy_model(3))
     for inputs in (np.full((), 0.5, np.float32), np.zeros((0, 1, 8, 8), np.float32)):
@@ -289,10 +290,11 @@ def test_a_child_of_a_known_theft_is_no_reference(victim, data, independents):
 
 def test_one_model_stands_for_a_list_of_one(victim, data):
     fp = locard.extract(victim, data=data)
+    given: Any
     for given in (toy_model(3), {"unstated": toy_model(3)}):
         assert [row.name for row in locard.calibrate(fp, references=given).calibration.references] == ["toy-3"]
     with pytest.raises(ParameterError, match="no adapter reads a NoneType"):
-        locard.calibrate(fp, references=None)
+        locard.calibrate(fp, references=cast("Any", None))
 
 
 def test_schemes_that_cannot_compare_the_suspect_are_skipped(victim, data):
@@ -308,7 +310,8 @@ def test_schemes_that_cannot_compare_the_suspect_are_skipped(victim, data):
 
 def test_a_seed_of_numpy_is_a_seed(victim, data):
     assert (
-        locard.extract(victim, data=data, seed=np.int64(3)).content == locard.extract(victim, data=data, seed=3).content
+        locard.extract(victim, data=data, seed=cast("int", np.int64(3))).content
+        == locard.extract(victim, data=data, seed=3).content
     )
 
 

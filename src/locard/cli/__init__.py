@@ -69,7 +69,7 @@ def run(argv: Sequence[str]) -> int:
         return _fail(f"{error.format_message()} (see {where} --help)")  # pyright: ignore[reportAttributeAccessIssue]
     if code == INTERRUPTED:
         # typer turns Ctrl-C into this code by itself, and says nothing.
-        print("locard: interrupted; what was answered is kept in the journal", file=sys.stderr)
+        print("locard: interrupted; answers in a journal and models that the demo finished are kept", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

@@ -202,7 +202,7 @@ def _read_parquet(path: Path, label: str | None) -> tuple[np.ndarray | list[str]
             check_values(str(path), file.metadata.num_rows * file.metadata.num_columns)
             layout = _layout(path, file.schema_arrow.names, label)
             table = file.read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ArtefactError(f"{str(path)!r} is no Parquet file, or a damaged one: {_first_line(error)}") from error
     labels = None if layout.label is None else _parquet_labels(table.column(layout.label), path, table, layout.label)
     if layout.text is not None:

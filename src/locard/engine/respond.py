@@ -78,9 +78,8 @@ class Battery:
             before = self.session.cost
             record = scheme.respond(fp, view(self.session, scheme.suspect_access))
             after, first = self.session.cost, together[index]
-            repeated = first - sentinels if index == 0 else first
-            results.append((record, Cost(asked=after.asked - before.asked + first,
-                                         from_journal=after.from_journal - before.from_journal - repeated)))  # fmt: skip
+            repeated = after.from_journal - before.from_journal - (first - sentinels if index == 0 else first)
+            results.append((record, Cost(asked=after.asked - before.asked + first, from_journal=repeated)))
         return results
 
     def _ask_together(self) -> list[int]:
