@@ -1,0 +1,45 @@
+"""The plain records that travel between rooms. NumPy only, no behaviour beyond checking themselves."""
+
+from __future__ import annotations
+
+from locard.records.access import LADDER, Access
+from locard.records.inputs import Data, Domain, Kind, digest_arrays
+from locard.records.lineage import Lineage
+from locard.records.verdict import (
+    Calibration,
+    Claim,
+    Comparison,
+    Cost,
+    Decision,
+    Evidence,
+    Exhibit,
+    Notice,
+    Null,
+    Party,
+    Power,
+    Reference,
+    Verdict,
+)
+
+__all__ = [
+    "LADDER",
+    "Access",
+    "Calibration",
+    "Claim",
+    "Comparison",
+    "Cost",
+    "Data",
+    "Decision",
+    "Domain",
+    "Evidence",
+    "Exhibit",
+    "Kind",
+    "Lineage",
+    "Notice",
+    "Null",
+    "Party",
+    "Power",
+    "Reference",
+    "Verdict",
+    "digest_arrays",
+]
