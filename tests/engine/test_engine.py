@@ -344,3 +344,14 @@ def test_a_claim_that_the_scheme_does_not_support(victim, data):
     fp = replace(locard.extract(victim, data=data), claim="identical")
     with pytest.raises(ArtefactError, match="claims 'identical', but akh supports 'derived' only"):
         locard.verify(fp, victim)
+
+
+def test_names_that_are_no_utf8_are_written_out(victim, data, tmp_path):
+    fp = locard.extract(victim, data=replace(data, name="caf\udce9.npz"))
+    assert Fingerprint.load(fp.save(tmp_path / "fp.locard")).data_name == "caf\\udce9.npz"
+
+
+def test_a_folder_without_models(victim, data, tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(CalibrationError, match="no model in the folder"):
+        locard.calibrate(locard.extract(victim, data=data), references=tmp_path)

@@ -326,3 +326,11 @@ def test_without_torch_the_extra_is_named(saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"the model folder .* needs .* pip install 'locard\[torch\]'"):
         load(saved)
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_pipe_in_the_place_of_a_file_is_told_at_once(saved, name):
+    (saved / name).unlink()
+    os.mkfifo(saved / name)
+    with pytest.raises(ArtefactError, match=r"not a file|no model at"):
+        load(str(saved))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from locard.engine.extract import accuracy_on
+from locard.engine.extract import accuracy_on, printable
 from locard.engine.respond import Battery
 from locard.errors import CalibrationError
 from locard.evidence.preflight import doubles
@@ -17,6 +17,9 @@ from locard.fingerprint import Fingerprint
 from locard.models import Model, adapters, description, load
 from locard.models.session import Progress
 from locard.records import Calibration, Lineage, Reference
+
+# Folders of folders, as populations are kept; not a whole disk.
+DEPTH = 3
 
 Models = Iterable[Any] | Mapping[str, Iterable[Any]]
 
@@ -164,13 +167,16 @@ def found(source: Any) -> list[Any]:
     path = Path(source)
     if not path.is_dir() or any(adapters.get(name).recognises(source) for name in adapters.names()):
         return [source]
-    models = _inside(path)
+    try:
+        models = _inside(path, DEPTH)
+    except OSError as error:
+        raise CalibrationError(f"the folder {str(path)!r} cannot be read: {error.strerror or error}") from error
     if not models:
         raise CalibrationError(f"no model in the folder {str(path)!r}")
     return models
 
 
-def _inside(folder: Path) -> list[str]:
+def _inside(folder: Path, depth: int) -> list[str]:
     models: list[str] = []
     described: set[str] = set()
     for child in sorted(folder.iterdir()):
@@ -178,12 +184,12 @@ def _inside(folder: Path) -> list[str]:
             models.append(str(child))
             if child.suffix == description.SUFFIX:
                 described.add(description.read(child)[0])
-        elif child.is_dir() and not child.is_symlink():
-            models += _inside(child)
+        elif depth and child.is_dir() and not child.is_symlink():
+            models += _inside(child, depth - 1)
     # A description stands for the file it names, which would else count twice.
     return [model for model in models if model not in described]
 
 
 def _name(model: Model) -> str:
     # The last part only: a fingerprint must not carry the paths of its maker's machine.
-    return Path(model.source).name or model.source
+    return printable(Path(model.source).name or model.source)

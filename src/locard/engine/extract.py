@@ -74,7 +74,7 @@ def extract(
     handed = view(session, built.victim_access)
     fingerprint = built.extract(scheme, handed, owned, population=population, queries=queries, seed=seed)
     check, accuracy = _check(victim, owned, seed)
-    return replace(fingerprint, data=owned.digest, data_name=owned.name, check=check, accuracy=accuracy)
+    return replace(fingerprint, data=owned.digest, data_name=printable(owned.name), check=check, accuracy=accuracy)
 
 
 def fit(model: Model, data: Data) -> Data:
@@ -108,6 +108,11 @@ def fit(model: Model, data: Data) -> Data:
     if labels is not None and model.classes is not None and len(data) and int(labels.max()) >= model.classes:
         raise ParameterError(f"{data.name} has label {int(labels.max())}; {model.source} has {model.classes} classes")
     return replace(data, inputs=domain.check(data.inputs), domain=domain)
+
+
+def printable(name: str) -> str:
+    """A file's name as a fingerprint can hold it: bytes that are no UTF-8 are written out."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def accuracy_on(model: Model, check: dict[str, np.ndarray]) -> float | None:

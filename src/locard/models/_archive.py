@@ -26,6 +26,9 @@ def members(path: Path, where: str) -> list[str]:
     """
     try:
         size = path.stat().st_size
+        # A device or pipe would be read without end, or never.
+        if not path.is_file():
+            raise ArtefactError(f"{where} is not a file")
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except OSError as error:

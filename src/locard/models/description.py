@@ -71,6 +71,8 @@ def read(path: str | os.PathLike[str], *, trust: bool = False) -> tuple[str, dic
     """
     where = f"the description {os.fspath(path)!r}"
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise ArtefactError(f"{where} is not a file")
         with Path(path).open("rb") as stream:
             text = stream.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:

@@ -7,6 +7,7 @@ memory for any of them is taken, so a folder may come from a stranger.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -254,6 +255,8 @@ def read(path: str | os.PathLike[str], *, batch_size: int = BATCH) -> TorchModel
     from safetensors import SafetensorError, safe_open
 
     weights = Path(path) / WEIGHTS
+    if weights.exists() and not weights.is_file():
+        raise ArtefactError(f"{where}: {WEIGHTS} is not a file")
     try:
         module = _skeleton(card)
         with safe_open(weights, framework="pt") as file:
@@ -313,6 +316,8 @@ def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _start(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file", os.fspath(path))
     with path.open("rb") as stream:
         return stream.read(MAX_CARD + 1)
 
