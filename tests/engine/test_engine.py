@@ -198,6 +198,18 @@ def test_suspects_that_answer_at_random_or_always_the_same(victim, data, indepen
     assert codes(locard.verify(fp, toy_model(5)).warnings) == {"missing-stratum"}
 
 
+def test_logits_that_are_probabilities_are_told_whatever_the_scheme_asks(victim, data):
+    def soft(x):
+        score = np.exp(x.reshape(len(x), -1)[:, :5])
+        return score / score.sum(axis=1, keepdims=True)
+
+    suspect = CallableModel(soft, domain=toy_domain(), outputs="logits", classes=5, name="soft")
+    fp = locard.extract(victim, data=data)
+    assert "logits-are-probabilities" in codes(locard.verify(fp, suspect).warnings)
+    assert "logits-are-probabilities" not in codes(locard.verify(fp, suspect, access="labels").warnings)
+    assert "logits-are-probabilities" not in codes(locard.verify(fp, toy_model(3)).warnings)
+
+
 def test_one_pass_for_many_fingerprints(victim, data, independents, monkeypatch):
     names = ["akh", "random+labels+hamming", "negative+labels+hamming"]
     fps = calibrate_all(

@@ -56,7 +56,7 @@ class Battery:
         journal: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        self.fingerprints, self.model = list(fingerprints), model
+        self.fingerprints, self.model, self.granted = list(fingerprints), model, access
         self.schemes: list[Scheme] = [build(fp.scheme, fp.params) for fp in self.fingerprints]
         needed = Access(0)
         for fp, scheme in zip(self.fingerprints, self.schemes, strict=True):

@@ -140,8 +140,16 @@ def inspect_answers(battery: Battery, fingerprint: Fingerprint, record: Fingerpr
         near = before == again if rung is Access.LABELS else np.isclose(before, again, rtol=1e-3, atol=1e-4)
         same = near.reshape(len(inputs), -1).all(axis=1)
         repeated = float(np.mean(~same))
-        logits = before if rung is Access.LOGITS else None
+        logits = _raw_logits(battery, inputs)
     return tuple(of_answers(record.record, victim=fingerprint.record, repeated=repeated, at_logits=logits))
+
+
+def _raw_logits(battery: Battery, inputs: np.ndarray) -> np.ndarray | None:
+    """What the model itself calls logits, where they may be seen: a softmax over probabilities would hide them."""
+    granted = Access.LOGITS if battery.granted is None else battery.granted
+    if battery.model.remote or battery.model.native is not Access.LOGITS or Access.LOGITS not in granted.implied:
+        return None
+    return np.concatenate([answers for _, answers in battery.model.stream(battery.model.domain.check(inputs))])
 
 
 def _check_queries(fingerprint: Fingerprint, record: Fingerprint) -> None:
