@@ -110,11 +110,10 @@ def test_answers_come_back_to_the_bit(path, x, answers):
     again = Journal(path, **LABEL)
     assert len(again) == 4
     for key, answer in zip(keys, answers, strict=True):
-        known = again.get(key)
-        assert known is not None
+        known = again.gather([key])[0]
         assert known.tobytes() == answer.tobytes()
         assert (known.dtype, known.shape) == (answer.dtype, answer.shape)
-    assert again.get(b"no such key") is None
+    assert again.missing([b"no such key", keys[0], b"no such key"]) == {b"no such key": 0}
 
 
 @pytest.mark.parametrize("where", ["file", "memory"])
@@ -126,7 +125,7 @@ def test_what_is_kept_is_a_copy(path, x, where):
     journal.put(keys, inputs, answers)
     answers[:] = 7
     inputs[:] = 7
-    assert all((journal.get(key) == 0).all() for key in keys)
+    assert all((journal.gather([key])[0] == 0).all() for key in keys)
     if where == "file":
         kept = Journal(path, **LABEL).sentinels(x)
         assert kept is not None
@@ -205,7 +204,7 @@ def test_two_writers_lose_nothing(path):
     assert [process.exitcode for process in processes] == [0, 0]
     journal = Journal(path, **LABEL)
     x = np.arange(300, dtype=np.float32).reshape(100, 3)
-    assert [journal.get(key) for key in keys_of(x)] == list(range(100))
+    assert journal.gather(keys_of(x)).tolist() == list(range(100))
     kept = journal.sentinels(x)
     assert kept is not None
     assert len(kept[0]) == 3

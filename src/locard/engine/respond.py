@@ -98,11 +98,7 @@ class Battery:
             if inputs is None:
                 continue
             inputs = self.model.domain.check(inputs)
-            new = {
-                key
-                for key in self.session.journal.keys(inputs)
-                if key not in seen and self.session.journal.get(key) is None
-            }
+            new = set(self.session.journal.missing(self.session.journal.keys(inputs))) - seen
             together[index] = len(new)
             seen |= new
             batch.append(inputs)

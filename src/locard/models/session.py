@@ -111,15 +111,13 @@ class Session:
         if len(x) == 0:
             raise ParameterError("no inputs: a batch must hold at least one")
         keys = self.journal.keys(x)
-        missing: dict[Hashable, int] = {}
-        for row, key in enumerate(keys):
-            if key not in missing and self.journal.get(key) is None:
-                missing[key] = row
+        missing = self.journal.missing(keys)
         self.from_journal += len(x) - len(missing)
         if missing:
             self._ask(x, missing)
-        known = np.stack([self.journal.get(key) for key in keys])  # pyright: ignore[reportArgumentType, reportCallIssue]
-        return convert(known, self._rung if self._rung is not Access.GRADIENTS else Access.LOGITS, rung)
+        return convert(
+            self.journal.gather(keys), self._rung if self._rung is not Access.GRADIENTS else Access.LOGITS, rung
+        )
 
     def repeat(self, x: np.ndarray) -> np.ndarray:
         """Answers to inputs asked before, asked afresh and not counted: for a model on this machine only."""

@@ -105,22 +105,27 @@ class Segments:
         return Queries(inputs=inputs, extras={"masks": masks, **extras})
 
 
-def masked(queries: Queries, reference: int, kept: np.ndarray) -> np.ndarray:
+def masked(queries: Queries, reference: int, kept: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """One reference under several masks.
 
     Args:
         queries: what `Segments.draw` gave.
         reference: number of the reference.
         kept: (m, segments) bool, true where a segment stays.
+        out: where to write them, (m, *shape), or None for a new array.
 
     Returns:
         (m, *shape) inputs.
     """
+    if out is None:
+        out = np.empty((len(kept), *queries.inputs.shape[1:]), queries.inputs.dtype)
     if "segments" not in queries.extras:
         words = np.array(queries.inputs[reference].split(), dtype=object)
-        return np.array([" ".join(words[keep]) for keep in kept], dtype=object)
-    keep = kept[:, queries.extras["segments"][reference]]
-    return np.where(keep, queries.inputs[reference], queries.extras["fill"])
+        out[:] = [" ".join(words[keep]) for keep in kept]
+        return out
+    out[:] = queries.extras["fill"]
+    np.copyto(out, queries.inputs[reference], where=kept[:, queries.extras["segments"][reference]])
+    return out
 
 
 def superpixels(images: np.ndarray, data: Data, *, pieces: int, seed: int) -> np.ndarray:

@@ -15,9 +15,13 @@ from locard.records import Access
 from locard.representations.base import Record, representations
 
 # Masked inputs are made and asked in pieces of at most so many bytes.
-PIECE = 64 << 20
+PIECE = 16 << 20
 # Eigenvalues of the masks' Gram matrix below this share of the largest are taken for 0.
 RANK = 1e-10
+
+
+# Number of a reference, its distinct masks, and how often each was drawn.
+Masks = tuple[int, np.ndarray, np.ndarray]
 
 
 @representations.register("local-explanations")
@@ -51,7 +55,7 @@ class LocalExplanations:
 
     def cost(self, queries: Queries) -> int:
         """The distinct masks of all references."""
-        return sum(len(kept) for kept, _ in _masks(queries))
+        return sum(len(kept) for _, kept, _ in _masks(queries))
 
     def inputs(self, queries: Queries) -> np.ndarray | None:
         """None: masked inputs are made piece by piece."""
@@ -66,9 +70,11 @@ class LocalExplanations:
         ask = getattr(view, self.answers)
         rows = max(1, PIECE // max(1, queries.inputs[:1].nbytes))
         weights = []
-        for reference, (kept, times) in enumerate(_masks(queries)):
-            answers = [ask(masked(queries, reference, kept[at : at + rows])) for at in range(0, len(kept), rows)]
-            weights.append(explain(kept, np.concatenate(answers), times))
+        for group in _groups(_masks(queries), rows):
+            answers = np.concatenate([ask(inputs) for inputs in _pieces(queries, group, rows)])
+            ends = np.cumsum([len(kept) for _, kept, _ in group])[:-1]
+            for (_, kept, times), part in zip(group, np.split(answers, ends), strict=True):
+                weights.append(explain(kept, part, times))
         return {"weights": np.concatenate(weights)}
 
 
@@ -92,16 +98,42 @@ def explain(kept: np.ndarray, answers: np.ndarray, times: np.ndarray | None = No
     return ((basis / values[sound]) @ (basis.T @ (weighted @ y))).astype(np.float32)
 
 
-def _masks(queries: Queries) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For each reference its distinct masks, (distinct, segments) bool, and how often each was drawn."""
+def _masks(queries: Queries) -> Iterator[Masks]:
+    """For each reference its number, its distinct masks, (distinct, segments) bool, and how often each was drawn."""
     masks, counts = _checked(queries)
-    for packed, count in zip(np.ascontiguousarray(masks), counts, strict=True):
-        # As one number or word a mask: sorting rows bit by bit would take longer than asking them.
-        words = packed.view(f"V{packed.shape[1]}").reshape(-1)
-        if packed.shape[1] <= 8:
-            words = np.pad(packed, ((0, 0), (0, 8 - packed.shape[1]))).view(np.uint64).reshape(-1)
-        _, first, times = np.unique(words, return_index=True, return_counts=True)
-        yield np.unpackbits(packed[first], axis=1, count=count).astype(bool), times
+    width = masks.shape[2]
+    # As one number or word a mask: sorting rows bit by bit would take longer than asking them.
+    words = np.ascontiguousarray(masks).view(f"V{width}")[:, :, 0]
+    if width <= 8:
+        words = np.pad(masks, ((0, 0), (0, 0), (0, 8 - width))).view(np.uint64)[:, :, 0]
+    for reference, count in enumerate(counts):
+        distinct, times = np.unique(words[reference], return_counts=True)
+        packed = distinct.view(np.uint8).reshape(len(distinct), -1)
+        yield reference, np.unpackbits(packed, axis=1, count=count).view(bool), times
+
+
+def _groups(masks: Iterator[Masks], rows: int) -> Iterator[list[Masks]]:
+    """References whose masks fit into so many rows together: those of one alone would not fill a model's batches."""
+    group: list[Masks] = []
+    for one in masks:
+        if group and sum(len(kept) for _, kept, _ in group) + len(one[1]) > rows:
+            yield group
+            group = []
+        group.append(one)
+    yield group
+
+
+def _pieces(queries: Queries, group: list[Masks], rows: int) -> Iterator[np.ndarray]:
+    """The masked inputs of a group in order, at most so many rows at a time."""
+    if len(group) == 1:
+        ((reference, kept, _),) = group
+        yield from (masked(queries, reference, kept[at : at + rows]) for at in range(0, len(kept), rows))
+        return
+    ends = np.cumsum([len(kept) for _, kept, _ in group])
+    inputs = np.empty((ends[-1], *queries.inputs.shape[1:]), queries.inputs.dtype)
+    for (reference, kept, _), end in zip(group, ends, strict=True):
+        masked(queries, reference, kept, out=inputs[end - len(kept) : end])
+    yield inputs
 
 
 def _checked(queries: Queries) -> tuple[np.ndarray, list[int]]:
