@@ -198,7 +198,7 @@ def test_large_inputs_are_asked_in_pieces(monkeypatch):
 
 
 def test_wrong_parameters_are_refused():
-    with pytest.raises(ParameterError, match="unknown kind of answers 'labels'; known: logits, probabilities"):
+    with pytest.raises(ParameterError, match="unknown kind of answers 'labels'; did you mean 'values'"):
         build("zest", {"answers": "labels"})
     with pytest.raises(ParameterError, match=r"masks must lie in \[2, inf\); got 1"):
         build("zest", {"masks": 1})

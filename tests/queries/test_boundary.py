@@ -151,7 +151,7 @@ def test_one_class_has_no_boundary():
 def test_words_cannot_be_moved(victim):
     texts = Data(inputs=np.array(["a"], dtype=object), labels=None, name="texts",
                  domain=Domain(kind="text", shape=(), dtype="str"))  # fmt: skip
-    with pytest.raises(ParameterError, match="inputs that can be moved; texts holds text str"):
+    with pytest.raises(ParameterError, match="inputs that can be moved by a gradient; texts holds text str"):
         draw(victim, texts)
 
 

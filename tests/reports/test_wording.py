@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from locard.engine.compare import conclude
+from locard.evidence import unchanged
 from locard.records import Comparison, Cost, Decision, Evidence, Null, Power, Verdict
 from locard.reports import wording
 
@@ -139,11 +140,12 @@ def test_other_claims_have_their_own_words(make: Make) -> None:
     data = make(0.9, references=FORTY, claim="trained-on")
     assert wording.headline(data) == "Evidence that the suspect was trained on the owner's data"
     assert "If it had been trained without these data" in wording.statement(data)
-    altered = make(0.1, references=FORTY, claim="identical", decision="altered")
+    altered = make(evidence=unchanged(0.9, 1.0, "matches"), claim="identical", decision="altered")
     assert wording.headline(altered) == "Evidence that the suspect is not the victim unchanged"
-    assert "If it were the victim unchanged" in wording.statement(altered)
-    undecided = make(0.1, references=FORTY, claim="identical")
-    assert wording.headline(undecided).startswith("No decision on whether")
+    assert "answers every query as it did before; this one does not" in wording.statement(altered)
+    whole = make(evidence=unchanged(1.0, 1.0, "matches"), claim="identical", decision="no-evidence")
+    assert wording.headline(whole) == "No evidence that the suspect was altered"
+    assert "A change that moves none of these answers would not be seen" in wording.statement(whole)
 
 
 def test_what_was_not_tested(make: Make) -> None:

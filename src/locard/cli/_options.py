@@ -37,7 +37,7 @@ DerivedOption = Annotated[
     list[str] | None, typer.Option(metavar="MODEL...", help="Models known to be derived, for the power; KIND=PATH.")
 ]
 SUFFIX = ".locard"
-DECISIONS = ("derived", "no-evidence", "uncalibrated", "altered")
+DECISIONS = ("derived", "no-evidence", "uncalibrated", "altered", "trained-on")
 
 
 def grouped(models: list[str] | None) -> dict[str, list[str]] | list[str]:

@@ -10,13 +10,13 @@ import numpy as np
 
 from locard.engine.respond import Battery
 from locard.errors import ArtefactError, ParameterError, check_number
-from locard.evidence import power, stratified
-from locard.evidence.preflight import of_answers, of_calibration
+from locard.evidence import power, stratified, unchanged
+from locard.evidence.preflight import of_answers, of_calibration, of_identity
 from locard.fingerprint import Fingerprint
 from locard.models import load
 from locard.models.session import Progress
 from locard.queries import Queries
-from locard.records import Access, Calibration, Cost, Decision, Exhibit, Notice, Party, Verdict
+from locard.records import FLAGGED, Access, Calibration, Cost, Decision, Exhibit, Notice, Party, Verdict
 from locard.schemes import Scheme, build
 
 EXHIBITS = 12
@@ -97,13 +97,19 @@ def judge(
             "take it anew"
         )
     calibration = fingerprint.calibration or Calibration()
-    evidence = stratified(calibration.references, scheme.similarity(fingerprint, record), scheme.statistic)
+    score = scheme.similarity(fingerprint, record)
+    if fingerprint.claim == "identical":
+        evidence = unchanged(score, scheme.similarity(fingerprint, fingerprint), scheme.statistic)
+        shares, reason = None, "an unchanged model is never flagged; what changes are seen is measured in benchmarks"
+        warnings = [*notices, *of_identity(evidence.p_value == 0)]
+    else:
+        evidence = stratified(calibration.references, score, scheme.statistic)
+        shares = power(calibration.derived, calibration.references, alpha)
+        reason = None if shares else "no derived models were given when the fingerprint was calibrated (--derived)"
+        warnings = [*notices, *of_calibration(fingerprint.calibration, alpha=alpha, accuracy=fingerprint.accuracy)]
     decision: Decision = "uncalibrated"
     if evidence.p_value is not None:
-        decision = "derived" if evidence.p_value <= alpha else "no-evidence"
-    shares = power(calibration.derived, calibration.references, alpha)
-    reason = None if shares else "no derived models were given when the fingerprint was calibrated (--derived)"
-    warnings = [*notices, *of_calibration(fingerprint.calibration, alpha=alpha, accuracy=fingerprint.accuracy)]
+        decision = FLAGGED[fingerprint.claim] if evidence.p_value <= alpha else "no-evidence"
     if record.model in {reference.digest for reference in calibration.references}:
         warnings.append(Notice(code="suspect-is-reference", text=(
             "the suspect is one of the reference models, so its rank among them says nothing new")))  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from locard.evidence.combine import Combined, bonferroni, combine, conformal_rank
 from locard.evidence.conformal import STRATA, p_value, stratified
+from locard.evidence.identity import unchanged
 from locard.evidence.power import clopper_pearson, power
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "p_value",
     "power",
     "stratified",
+    "unchanged",
 ]

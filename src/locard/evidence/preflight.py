@@ -83,6 +83,22 @@ def of_calibration(calibration: Calibration | None, *, alpha: float, accuracy: f
     return notices
 
 
+def of_identity(altered: bool) -> list[Notice]:
+    """What a comparison with the victim's own answers cannot tell.
+
+    Args:
+        altered: whether an answer differs.
+    """
+    if altered:
+        text = (
+            "another precision, library or accelerator may move an answer of an unchanged model too; see whether the "
+            "owner's own copy in the suspect's surroundings answers as the fingerprint says"
+        )
+        return [Notice(code="numerics", text=text)]
+    text = "only these queries were compared: a change that moves none of their answers is not seen"
+    return [Notice(code="unseen-changes", text=text)]
+
+
 def doubles(digests: Sequence[str]) -> list[str]:
     """Digests that occur more than once."""
     return sorted(digest for digest, times in Counter(digests).items() if times > 1)

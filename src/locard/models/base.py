@@ -8,7 +8,7 @@ native rung; the rungs below follow from it. Nobody outside this room calls an a
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -84,6 +84,30 @@ class Model(abc.ABC):
             AccessError: this model has no gradients.
         """
         raise AccessError(f"{self.source} gives {self.grants.text} and no gradients; load the original torch model")
+
+    def layers(self) -> dict[str, tuple[int, ...]]:
+        """Names of the layers in the order they run, with the shape of one input's activations; see `activations`.
+
+        Raises:
+            AccessError: this model is no torch module.
+        """
+        raise AccessError(f"{self.source} gives {self.grants.text} and does not show its layers")
+
+    def activations(self, x: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
+        """What the named layers give; adapters that grant MODULE override this and `layers`.
+
+        Args:
+            x: (n, *shape), checked against the domain.
+            layers: names that `layers` lists.
+
+        Returns:
+            (n, *shape of the layer) float32 by name.
+
+        Raises:
+            AccessError: this model is no torch module.
+            ParameterError: there is no such layer.
+        """
+        raise AccessError(f"{self.source} gives {self.grants.text} and does not show its layers")
 
     def weights(self) -> dict[str, np.ndarray]:
         """Named tensors; adapters that grant WEIGHTS override this.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -136,6 +136,14 @@ class Session:
             raise
         except Exception as error:
             raise self.model.failure(x, error) from error
+
+    def activations(self, x: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
+        """See `Model.activations`; each input counts as one query."""
+        if Access.MODULE not in self.access.implied:
+            raise AccessError(f"activations are asked of a view that grants {self.access.text}")
+        x = self.model.domain.check(x)
+        self._spend(len(x))
+        return self.model.activations(x, layers)
 
     def _ask(self, x: np.ndarray, missing: dict[Hashable, int]) -> None:
         keys, rows = list(missing), np.fromiter(missing.values(), np.int64)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from locard.errors import ParameterError, need
+from locard.errors import ParameterError, need, unknown
 from locard.models._options import batch_rows, refuse_unknown
 from locard.models.base import BATCH, Adapter, Loss, Model, adapters
 from locard.models.callable import native_access
@@ -103,6 +103,48 @@ class TorchModel(Model):
         from locard.models._torch import Normalised
 
         return Normalised(self._module, self._shift, self._scale)
+
+    def layers(self) -> dict[str, tuple[int, ...]]:
+        """See `Model.layers`: the module's leaves; of one that runs several times the first run counts."""
+        domain = self.domain
+        blank = np.full((1, *domain.shape), 0 if domain.bounds is None else domain.bounds[0], domain.dtype)
+        leaves = [name for name, part in self._module.named_modules() if name and not any(part.children())]
+        return {name: array.shape[1:] for name, array in self._watched(blank, leaves).items()}
+
+    def activations(self, x: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
+        """See `Model.activations`."""
+        known = dict(self._module.named_modules())
+        for name in layers:
+            if name not in known:
+                raise unknown(f"layer of {self.source}:", name, known)
+        parts = [self._watched(x[at : at + self.batch_size], layers) for at in range(0, len(x), self.batch_size)]
+        silent = [name for name in layers if name not in parts[0]]
+        if silent:
+            raise ParameterError(f"layer {silent[0]!r} of {self.source} does not run, or gives no one tensor")
+        return {name: np.concatenate([part[name] for part in parts]) for name in layers}
+
+    def _watched(self, x: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
+        """One forward pass, and what the layers gave in it, in the order they ran."""
+        import torch
+
+        seen: dict[str, np.ndarray] = {}
+
+        def watch(name: str) -> Callable[..., None]:
+            def keep(_module: Any, _inputs: Any, output: Any) -> None:
+                if name not in seen and isinstance(output, torch.Tensor) and len(output) == len(x):
+                    # A copy: the next layer may work in place.
+                    seen[name] = output.detach().float().cpu().numpy().copy()
+
+            return keep
+
+        parts = dict(self._module.named_modules())
+        hooks = [parts[name].register_forward_hook(watch(name)) for name in layers]
+        try:
+            self._run(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return seen
 
     def input_gradient(self, x: np.ndarray, loss: Loss) -> tuple[np.ndarray, np.ndarray]:
         """See `Model.input_gradient`; the parameters' own gradients are left untouched."""

@@ -14,6 +14,8 @@ from locard.models.session import Session, ViewParameters
 from locard.records import Access, Domain, Lineage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from locard.models.base import Loss, Model
@@ -147,6 +149,17 @@ class ModuleView(GradientView):
     def module(self) -> torch.nn.Module:
         """The module: un-normalised inputs in, logits out. Calls to it are not counted."""
         return self._session.model.module()
+
+    def layers(self) -> dict[str, tuple[int, ...]]:
+        """Names of the layers in the order they run, with the shape of one input's activations."""
+        return self._session.model.layers()
+
+    def activations(self, x: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
+        """What the named layers give: (n, *shape of the layer) float32 by name.
+
+        Cost: n queries, never answered from the journal.
+        """
+        return self._session.activations(x, layers)
 
 
 _VIEWS: dict[Access, type[View]] = {

@@ -111,3 +111,48 @@ def take(candidates: np.ndarray, *, n: int | None, default: int, least: int, wha
             f"{wanted if n is not None else least} {what} are needed, the data hold {len(candidates)}; {way_out}"
         )
     return candidates[:wanted]
+
+
+def reach(data: Data) -> float | np.ndarray:
+    """How far inputs of the data can move: the domain's range, or each column's standard deviation where it has none.
+
+    Samplers give their radii and steps as shares of it.
+    """
+    if data.domain.bounds is not None:
+        return data.domain.bounds[1] - data.domain.bounds[0]
+    return data.inputs.std(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def movable(data: Data, what: str) -> None:
+    """Refuse data whose inputs cannot be moved by a gradient.
+
+    Raises:
+        ParameterError: texts, tokens or whole numbers.
+    """
+    if data.domain.kind not in ("image", "tabular") or np.dtype(data.domain.dtype).kind != "f":
+        raise ParameterError(
+            f"{what} need inputs that can be moved by a gradient; {data.name} holds {data.domain.text}: use a scheme "
+            "that asks the data as they are (akh, sac with variant=normal or variant=source, zest)"
+        )
+
+
+def pool(population: Population | None, *, derived: int, independent: int, what: str) -> Population:
+    """The population, which must hold so many models of each kind at least.
+
+    Args:
+        population: as it came.
+        derived: fewest models derived from the victim.
+        independent: fewest models made without it.
+        what: the sampler, for the message ("conferrable examples").
+
+    Raises:
+        ParameterError: none, or too few.
+    """
+    here = Population() if population is None else population
+    if len(here.derived) < derived or len(here.independent) < independent:
+        raise ParameterError(
+            f"{what} need a population of {derived} derived and {independent} independent models or more; "
+            f"{len(here.derived)} and {len(here.independent)} were given: give a folder with more of them "
+            "(--population DIR)"
+        )
+    return here

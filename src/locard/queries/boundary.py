@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from locard.errors import ParameterError, check_number, unknown
-from locard.queries.base import Population, Queries, samplers
+from locard.queries.base import Population, Queries, movable, reach, samplers
 from locard.records import Access, Data, Domain
 from locard.seeds import generator
 
@@ -82,12 +82,11 @@ class Boundary:
     ) -> Queries:
         """See `Sampler.draw`. Cost: about 100 gradients of the victim for each query, and one answer a seed."""
         domain, inputs = data.domain, data.inputs
-        if domain.kind not in ("image", "tabular"):
-            raise ParameterError(f"boundary points need inputs that can be moved; {data.name} holds {domain.text}")
+        movable(data, "boundary points")
         order = generator(seed, "boundary/seeds").permutation(len(data))
         draws = generator(seed, "boundary/targets").random(len(data))
         depth = self._depth(victim, domain.deliver(inputs[order[:GAPS]]))
-        step = self.lr * _scale(data)
+        step = self.lr * reach(data)
         wanted = default if n is None else n
         points, faces, start, found = [inputs[:0]], [np.empty((0, 2), np.int64)], 0, 0
         while found < wanted and start < len(data):
@@ -211,9 +210,3 @@ def face_loss(faces: np.ndarray, depth: float) -> Loss:
         return (own - other + depth).relu() + (third - own).relu()
 
     return loss
-
-
-def _scale(data: Data) -> float | np.ndarray:
-    if data.domain.bounds is not None:
-        return data.domain.bounds[1] - data.domain.bounds[0]
-    return data.inputs.std(axis=0, dtype=np.float64).astype(np.float32)

@@ -6,6 +6,7 @@ from locard.records.access import LADDER, Access
 from locard.records.inputs import Data, Domain, Kind, digest_arrays
 from locard.records.lineage import Lineage
 from locard.records.verdict import (
+    FLAGGED,
     Calibration,
     Claim,
     Comparison,
@@ -22,6 +23,7 @@ from locard.records.verdict import (
 )
 
 __all__ = [
+    "FLAGGED",
     "LADDER",
     "Access",
     "Calibration",

@@ -10,7 +10,9 @@ import numpy as np
 from locard.records.inputs import Domain
 
 Claim = Literal["derived", "identical", "trained-on"]
-Decision = Literal["derived", "no-evidence", "uncalibrated", "altered"]
+Decision = Literal["derived", "no-evidence", "uncalibrated", "altered", "trained-on"]
+# What a claim's decision is called where its null is rejected.
+FLAGGED: dict[Claim, Decision] = {"derived": "derived", "identical": "altered", "trained-on": "trained-on"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +148,9 @@ class Exhibit:
 class Verdict:
     """One claim about one suspect, with its error rate.
 
-    `decision` is "derived" when p <= alpha, "no-evidence" when not, "uncalibrated" without references. No decision says
-    innocent, and the p-value is no probability of guilt.
+    `decision` is "derived" ("trained-on" where that is the claim) when p <= alpha, "no-evidence" when not,
+    "uncalibrated" without references. No decision says innocent, and the p-value is no probability of guilt. The null
+    of the claim "identical" is that the suspect is the victim unchanged: one answer that differs makes it "altered".
     """
 
     decision: Decision

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-STYLES = {"derived": "bold yellow", "altered": "bold yellow", "no-evidence": "bold", "uncalibrated": "bold"}
+STYLES = {
+    "derived": "bold yellow",
+    "altered": "bold yellow",
+    "trained-on": "bold yellow",
+    "no-evidence": "bold",
+    "uncalibrated": "bold",
+}
 
 
 def to_terminal(result: Verdict | Comparison, console: Console) -> None:

@@ -20,6 +20,7 @@ DECISIONS: dict[Decision, str] = {
     "no-evidence": "no evidence",
     "uncalibrated": "uncalibrated",
     "altered": "altered",
+    "trained-on": "trained on",
 }
 
 STRATA = {
@@ -40,6 +41,12 @@ _NO_RATE = (
     "A score says how alike two models answer, and good models of one task are alike however they were made. How high "
     "is high can only be learnt from models known to be independent, scored in the same way."
 )
+
+
+_IDENTITY = {
+    True: "A model that was left alone answers every query as it did before; this one does not.",
+    False: "It answers every query as the victim did. A change that moves none of these answers would not be seen.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +88,12 @@ def headline(result: Verdict | Comparison) -> str:
         return "A score without an error rate" if isinstance(result, Verdict) else "Scores without an error rate"
     if result.decision == "altered":
         return "Evidence that the suspect is not the victim unchanged"
-    if result.decision == "derived":
+    if result.decision in ("derived", "trained-on"):
         return f"Evidence that the suspect {words.shown}"
     if too_few(result):
         return f"Too few reference models to decide at alpha = {significant(result.alpha)}"
-    # Of this claim both outcomes are findings, so a negation would say the wrong one.
     if words is _WORDS["identical"]:
-        return f"No decision on whether the suspect {words.shown}"
+        return "No evidence that the suspect was altered"
     return f"No evidence that the suspect {words.shown}"
 
 
@@ -110,6 +116,8 @@ def statement(result: Verdict | Comparison) -> str:
 def _claim(verdict: Verdict) -> str:
     evidence, words = verdict.evidence, _words(verdict)
     scored = f"The suspect scores {score(verdict)} ({evidence.statistic}; higher is more alike)."
+    if verdict.claim == "identical":
+        return f"{scored} {_IDENTITY[verdict.decision == 'altered']}"
     if evidence.p_value is None:
         return (
             f"{scored} No {words.kind} models were scored, so nothing says how often such a model would score as high. "
@@ -120,11 +128,8 @@ def _claim(verdict: Verdict) -> str:
     if rank is not None:
         found, given = _found(verdict), _given(verdict)
         rate = f"{rank.odds} ({rate})"
-    if verdict.decision == "altered":
-        would = "If it were the victim unchanged, answers this different would occur with probability"
-        return f"{found} {would} at most {rate}."
     would = f"If it had {words.innocent}{given}, a score this high would occur with probability"
-    if verdict.decision == "derived":
+    if verdict.decision in ("derived", "trained-on"):
         return f"{found} {would} at most {rate}."
     denial = f"This does not show that it {words.denied}."
     if too_few(verdict):

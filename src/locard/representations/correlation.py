@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from locard.errors import ParameterError, unknown
+from locard.errors import ParameterError
 from locard.queries.base import Queries
 from locard.records import Access
+from locard.representations._answers import access, ask, check
 from locard.representations.base import Record, representations
 
 # What a label is worth as a row of scores, before the softmax: the released code's two numbers.
@@ -27,8 +28,8 @@ class Correlation:
     (R = 1/2).
 
     Args:
-        answers: "logits", "probabilities", or "labels": a label stands for the softmax of 1 at the label and 0.01
-            elsewhere.
+        answers: "logits", "probabilities", "values" (regression, embeddings), or "labels": a label stands for the
+            softmax of 1 at the label and 0.01 elsewhere.
 
     Cost: one query an input. Memory: n² numbers, in float64 while they are computed.
 
@@ -40,13 +41,12 @@ class Correlation:
 
     def __post_init__(self) -> None:
         """Check the name of the answers."""
-        if self.answers not in _ACCESS:
-            raise unknown("kind of answers", self.answers, _ACCESS)
+        check(self.answers, ("logits", "probabilities", "labels", "values"))
 
     @property
     def access(self) -> Access:
         """The rung of the answers."""
-        return _ACCESS[self.answers]
+        return access(self.answers)
 
     def cost(self, queries: Queries) -> int:
         """One an input."""
@@ -71,7 +71,7 @@ class Correlation:
                 )
             rows = spoken(labels, view.classes)
         else:
-            rows = getattr(view, self.answers)(queries.inputs)
+            rows = ask(view, self.answers, queries.inputs)
         return {"correlation": correlation(rows)}
 
 
@@ -107,6 +107,3 @@ def correlation(rows: np.ndarray) -> np.ndarray:
     cosines[np.ix_(silent, silent)] = 1.0
     np.fill_diagonal(cosines, 1.0)
     return np.clip((1.0 - cosines) / 2.0, 0.0, 1.0).astype(np.float32)
-
-
-_ACCESS = {"logits": Access.LOGITS, "probabilities": Access.PROBABILITIES, "labels": Access.LABELS}

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from locard.errors import ParameterError, unknown
+from locard.errors import ParameterError
 from locard.queries.base import Queries
 from locard.queries.segments import MOST, masked
 from locard.records import Access
+from locard.representations._answers import access, ask, check
 from locard.representations.base import Record, representations
 
 # Masked inputs are made and asked in pieces of at most so many bytes.
@@ -33,7 +34,7 @@ class LocalExplanations:
     squares without intercept, proximity kernel or regulariser. The W of all references are stacked.
 
     Args:
-        answers: "probabilities" or "logits".
+        answers: "probabilities", "logits" or "values" (regression, embeddings).
 
     Cost: one query for each distinct mask of each reference; eight segments have no more than 256.
 
@@ -45,13 +46,12 @@ class LocalExplanations:
 
     def __post_init__(self) -> None:
         """Check the name of the answers."""
-        if self.answers not in _ACCESS:
-            raise unknown("kind of answers", self.answers, _ACCESS)
+        check(self.answers)
 
     @property
     def access(self) -> Access:
         """The rung of the answers."""
-        return _ACCESS[self.answers]
+        return access(self.answers)
 
     def cost(self, queries: Queries) -> int:
         """The distinct masks of all references."""
@@ -67,11 +67,10 @@ class LocalExplanations:
         Raises:
             ParameterError: the queries are no references with masks, as the sampler "segments" gives them.
         """
-        ask = getattr(view, self.answers)
         rows = max(1, PIECE // max(1, queries.inputs[:1].nbytes))
         weights = []
         for group in _groups(_masks(queries), rows):
-            answers = np.concatenate([ask(inputs) for inputs in _pieces(queries, group, rows)])
+            answers = np.concatenate([ask(view, self.answers, inputs) for inputs in _pieces(queries, group, rows)])
             ends = np.cumsum([len(kept) for _, kept, _ in group])[:-1]
             for (_, kept, times), part in zip(group, np.split(answers, ends), strict=True):
                 weights.append(explain(kept, part, times))
@@ -163,6 +162,3 @@ def _check(name: str, queries: Queries, shape: tuple[int, ...], kind: str) -> No
     if array is None or array.shape != shape or array.dtype.kind != kind:
         found = "none" if array is None else f"{array.dtype} {array.shape}"
         raise ParameterError(f"{name} must have shape {shape} and a dtype of kind {kind!r}; got {found}")
-
-
-_ACCESS = {"probabilities": Access.PROBABILITIES, "logits": Access.LOGITS}

@@ -37,7 +37,7 @@ class SAC(QueryScheme):
     Args:
         variant: where to ask: "m" images mixed by CutMix, "normal" the data as they are, "source" the victim's
             mistakes.
-        answers: what is recorded: "logits", "probabilities" or "labels".
+        answers: what is recorded: "logits", "probabilities", "labels", or "values" (regression, embeddings).
     """
 
     summary: ClassVar[str] = "agreement on how alike any two inputs are"

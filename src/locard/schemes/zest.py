@@ -41,7 +41,7 @@ class Zest(QueryScheme):
     Args:
         masks: masks for each reference; the number of queries is a multiple of it.
         pieces: fewest segments of an image.
-        answers: what is explained: "probabilities" or "logits".
+        answers: what is explained: "probabilities", "logits", or "values" (regression, embeddings).
         align: pair the two models' classes off by likeness before they are compared.
     """
 
