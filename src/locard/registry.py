@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import pkgutil
@@ -86,3 +87,40 @@ class Registry(Generic[T]):
         except Exception as error:
             origin = entry.dist.name if entry.dist is not None else entry.value
             warnings.warn(f"the {self._kind} {entry.name!r} of {origin} cannot be used: {error}", stacklevel=2)
+
+
+def construct(cls: type[Any], params: dict[str, Any], what: str) -> Any:
+    """An instance of a frozen dataclass, its parameters checked against the fields; text is read as a field's type.
+
+    Args:
+        cls: its fields are of type bool, int, float or str, each with a default.
+        params: fields to set.
+        what: it is, for messages ("scheme 'akh'").
+
+    Raises:
+        ParameterError: an unknown field, or a value of the wrong type.
+    """
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    values = {}
+    for key, value in params.items():
+        if key not in known:
+            raise unknown(f"parameter of {what}:", key, known)
+        default = known[key].default
+        values[key] = _typed(f"{what}: parameter {key!r}", value, default)
+    return cls(**values)
+
+
+def _typed(what: str, value: Any, default: Any) -> Any:
+    kind = cast("type[Any]", type(default))
+    if kind is bool and isinstance(value, str) and value.lower() in ("true", "false", "1", "0", "yes", "no"):
+        return value.lower() in ("true", "1", "yes")
+    try:
+        if isinstance(value, str) and kind in (int, float):
+            return kind(value)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+    except (ValueError, OverflowError):
+        raise ParameterError(f"{what} must be {kind.__name__}; got {value!r}") from None
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ParameterError(f"{what} must be {kind.__name__}; got {value!r}")
+    return value

@@ -263,7 +263,7 @@ def test_version_and_help(capsys):
     assert capsys.readouterr().out.startswith("locard ")
     assert run([]) == 0
     assert "verify" in capsys.readouterr().out
-    for verb in ("schemes", "inspect", "extract", "calibrate", "verify", "compare", "demo"):
+    for verb in ("schemes", "cite", "inspect", "extract", "calibrate", "verify", "compare", "demo"):
         assert run([verb, "--help"]) == 0
         assert "--help" in capsys.readouterr().out
 
@@ -272,3 +272,18 @@ def test_help_imports_nothing_heavy():
     code = "import sys; from locard.cli import run; run(['--help']); print(*(m for m in sys.modules if '.' not in m))"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "scipy", "onnxruntime", "sklearn", "httpx", "jinja2"} & set(modules)
+
+
+def test_cite_prints_each_paper_once(capsys):
+    assert locard("cite", "ipguard", "akh", "random+labels+hamming") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("@") == 2
+    assert (
+        "@inproceedings{cao2021ipguard,\n  author = {Xiaoyu Cao and Jinyuan Jia and Neil Zhenqiang Gong},\n" in printed
+    )
+    assert "  eprint = {1910.12903},\n  archiveprefix = {arXiv},\n}" in printed
+
+
+def test_cite_knows_the_nearest_name(capsys):
+    assert locard("cite", "ipgard") == 2
+    assert "unknown scheme 'ipgard'; did you mean 'ipguard'?" in capsys.readouterr().err

@@ -7,17 +7,16 @@ still worth having is judged afterwards, by `accept`, on data that the thief nev
 from __future__ import annotations
 
 import abc
-import dataclasses
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
-from locard.errors import AccessError, ParameterError, unknown
+from locard.errors import AccessError, ParameterError
 from locard.models import Model, Session, View, view
 from locard.records import Access, Data, Lineage
-from locard.registry import Registry
+from locard.registry import Registry, construct
 
 if TYPE_CHECKING:
     import torch
@@ -172,12 +171,7 @@ def build(name: str, params: dict[str, Any] | None = None) -> Attack:
     Raises:
         ParameterError: unknown name, unknown parameter, or a value out of range.
     """
-    cls = attacks.get(name)
-    known = {f.name for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
-    for key in params or {}:
-        if key not in known:
-            raise unknown(f"parameter of attack {name!r}:", key, known)
-    return cls(**(params or {}))
+    return construct(attacks.get(name), params or {}, f"attack {name!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

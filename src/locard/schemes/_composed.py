@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from locard.distances import distance
 from locard.errors import ParameterError
 from locard.queries import Sampler, samplers
+from locard.registry import construct
 from locard.representations import Representation, representations
-from locard.schemes.base import construct
+from locard.schemes.base import QURD, Citation
 from locard.schemes.query import QueryScheme
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composed(QueryScheme):
     """A scheme made of three named parts."""
+
+    citation: ClassVar[Citation | None] = QURD
 
     sampler_part: Sampler
     representation_part: Representation

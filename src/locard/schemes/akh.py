@@ -20,7 +20,7 @@ from locard.queries import Sampler
 from locard.queries.negative import Negative
 from locard.representations import Representation
 from locard.representations.labels import Labels
-from locard.schemes.base import Citation, schemes
+from locard.schemes.base import QURD, Citation, schemes
 from locard.schemes.query import QueryScheme
 
 
@@ -30,14 +30,7 @@ class AKH(QueryScheme):
     """Agreement on the victim's mistakes. Cost: one label query each, 100 by default."""
 
     summary: ClassVar[str] = "agreement on inputs the victim gets wrong"
-    citation: ClassVar[Citation | None] = Citation(
-        key="godinot2025qurd",
-        authors="Augustin Godinot and Erwan Le Merrer and Camilla Penzo and François Taïani and Gilles Trédan",
-        title="Queries, Representation & Detection: The Next 100 Model Fingerprinting Schemes",
-        venue="AAAI",
-        year=2025,
-        eprint="2412.13021",
-    )
+    citation: ClassVar[Citation | None] = QURD
 
     @property
     def sampler(self) -> Sampler:

@@ -8,11 +8,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from locard.errors import ParameterError, unknown
 from locard.fingerprint import Fingerprint
 from locard.queries import Population
 from locard.records import Access, Claim, Data
-from locard.registry import Registry
+from locard.registry import Registry, construct
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +25,8 @@ class Citation:
         venue: journal or conference.
         year: of publication.
         eprint: arXiv number, or None.
+        doi: or None.
+        journal: whether the venue is a journal.
     """
 
     key: str
@@ -34,6 +35,20 @@ class Citation:
     venue: str
     year: int
     eprint: str | None = None
+    doi: str | None = None
+    journal: bool = False
+
+    @property
+    def bibtex(self) -> str:
+        """A BibTeX entry."""
+        fields = {"author": self.authors, "title": f"{{{self.title}}}",
+                  "journal" if self.journal else "booktitle": self.venue, "year": str(self.year)}  # fmt: skip
+        if self.doi is not None:
+            fields["doi"] = self.doi
+        if self.eprint is not None:
+            fields |= {"eprint": self.eprint, "archiveprefix": "arXiv"}
+        lines = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items())
+        return f"@{'article' if self.journal else 'inproceedings'}{{{self.key},\n{lines}}}"
 
     @property
     def short(self) -> str:
@@ -44,13 +59,24 @@ class Citation:
         return f"{who} {self.year}"
 
 
+# Where AKH and the composed forms come from.
+QURD = Citation(
+    key="godinot2025qurd",
+    authors="Augustin Godinot and Erwan Le Merrer and Camilla Penzo and François Taïani and Gilles Trédan",
+    title="Queries, Representation & Detection: The Next 100 Model Fingerprinting Schemes",
+    venue="AAAI",
+    year=2025,
+    eprint="2412.13021",
+)
+
+
 @runtime_checkable
 class Scheme(Protocol):
     """A frozen dataclass whose fields are the parameters that change the value.
 
     Attributes:
         claim: what a match supports.
-        citation: the paper, or None for a composed form.
+        citation: the paper, or None where there is none.
         summary: one line on the idea.
     """
 
@@ -148,36 +174,8 @@ def build(name: str, params: dict[str, Any] | None = None) -> Scheme:
     return construct(schemes.get(name), params or {}, f"scheme {name!r}")
 
 
-def construct(cls: type[Any], params: dict[str, Any], what: str) -> Any:
-    """An instance of a frozen dataclass, its parameters checked against the fields."""
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    values = {}
-    for key, value in params.items():
-        if key not in known:
-            raise unknown(f"parameter of {what}:", key, known)
-        default = known[key].default
-        values[key] = _typed(f"{what}: parameter {key!r}", value, default)
-    return cls(**values)
-
-
 def parameters(scheme: Any) -> dict[str, Any]:
     """Every parameter of a scheme by name, as plain JSON values."""
     if hasattr(scheme, "parameters"):
         return scheme.parameters()
     return {f.name: getattr(scheme, f.name) for f in dataclasses.fields(scheme)}
-
-
-def _typed(what: str, value: Any, default: Any) -> Any:
-    kind = type(default)
-    if kind is bool and isinstance(value, str) and value.lower() in ("true", "false", "1", "0", "yes", "no"):
-        return value.lower() in ("true", "1", "yes")
-    try:
-        if isinstance(value, str) and kind in (int, float):
-            return kind(value)
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-    except (ValueError, OverflowError):
-        raise ParameterError(f"{what} must be {kind.__name__}; got {value!r}") from None
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ParameterError(f"{what} must be {kind.__name__}; got {value!r}")
-    return value
