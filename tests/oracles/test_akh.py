@@ -1,5 +1,7 @@
 """AKH against the oracles of its card."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,9 +9,11 @@ from hypothesis import strategies as st
 
 from locard import engine
 from locard.data import read
-from locard.errors import ParameterError
+from locard.errors import ArtefactError, ParameterError
+from locard.models import restrict
 from locard.models.callable import CallableModel
-from locard.records import Data, Domain
+from locard.queries import Population
+from locard.records import Access, Data, Domain
 from locard.schemes import build
 
 DOMAIN = Domain(kind="tabular", shape=(1,))
@@ -108,3 +112,48 @@ def test_too_few_mistakes_are_refused_with_the_way_out():
         d(victim, victim, truth, None)
     with pytest.raises(ParameterError, match=r"20 inputs that .* the data hold 3; .* fewer --queries"):
         d(victim, victim, truth, 20)
+
+
+def family(*members):
+    return Population(independent=tuple(restrict(speaker(labels, f"m{i}"), Access.LABELS) for i, labels in
+                                        enumerate(members)))  # fmt: skip
+
+
+def test_a_mistake_that_everybody_makes_counts_for_little():
+    truth = np.arange(40) % 10
+    victim = (truth + 1) % 10
+    # Four models: the first makes the first twenty mistakes too, the others only the first ten.
+    shared = np.where(np.arange(40) < 10, victim, truth)
+    others = [np.where(np.arange(40) < 20, victim, truth), shared, shared, shared]
+    fp = engine.extract(speaker(victim, "victim"), scheme="akh", data=rows(truth), params={"discount": True},
+                        population=family(*others))  # fmt: skip
+    order = fp.queries["inputs"][:, 0].astype(int)
+    repeated = np.where(order < 10, 4, np.where(order < 20, 1, 0))
+    weights = -np.log((repeated + 1) / 6)
+    assert fp.queries["weights"] == pytest.approx(weights)
+    scheme = build("akh", {"discount": True})
+    suspect = engine.respond(fp, speaker(shared, "suspect"))
+    assert scheme.similarity(fp, suspect) == pytest.approx(weights[order < 10].sum() / weights.sum())
+    assert scheme.similarity(fp, suspect) < 0.1 < (order < 10).mean()
+    assert scheme.similarity(fp, engine.respond(fp, speaker(victim, "victim"))) == 1
+
+
+def test_discounting_needs_other_models():
+    truth = np.arange(40) % 10
+    victim = speaker((truth + 1) % 10, "victim")
+    with pytest.raises(ParameterError, match="chooses its queries with other models: give a population"):
+        engine.extract(victim, scheme="akh", data=rows(truth), params={"discount": True})
+    with pytest.raises(ParameterError, match="0 derived and 4 independent models or more; 0 and 1 were given"):
+        engine.extract(victim, scheme="akh", data=rows(truth), params={"discount": True}, population=family(truth))
+
+
+@pytest.mark.parametrize("weights", [None, np.ones(3), np.ones(40, np.int64), np.zeros(40)])
+def test_weights_that_are_none_are_refused(weights):
+    truth = np.arange(40) % 10
+    victim = (truth + 1) % 10
+    fp = engine.extract(speaker(victim, "victim"), scheme="akh", data=rows(truth), params={"discount": True},
+                        population=family(*[truth] * 4))  # fmt: skip
+    queries = {name: array for name, array in fp.queries.items() if name != "weights"}
+    broken = replace(fp, queries=queries if weights is None else {**queries, "weights": weights})
+    with pytest.raises(ArtefactError, match="needs a positive weight for each query"):
+        build("akh", {"discount": True}).similarity(broken, engine.respond(fp, speaker(victim, "victim")))
