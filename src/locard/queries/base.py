@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from locard.errors import ParameterError
+from locard.errors import ArtefactError, ParameterError
 from locard.records import Access, Data
 from locard.registry import Registry
 
@@ -156,3 +156,30 @@ def pool(population: Population | None, *, derived: int, independent: int, what:
             "(--population DIR)"
         )
     return here
+
+
+def unit_means(queries: dict[str, np.ndarray], values: np.ndarray | None) -> np.ndarray:
+    """The mean over each unit of a value for each query.
+
+    Args:
+        queries: the arrays of a fingerprint; `units` (n,) says which unit a query belongs to, numbered from 0.
+        values: (n,) numbers or truths, or None where a record has none.
+
+    Returns:
+        (units,) float64.
+
+    Raises:
+        ArtefactError: the record or the units are not as they must be, as a stranger's fingerprint may be.
+    """
+    units = queries.get("units")
+    if values is None:
+        raise ArtefactError("two records of units must hold labels")
+    if units is None or units.shape != values.shape or units.dtype.kind not in "iu" or len(units) == 0:
+        found = "none" if units is None else f"{units.dtype} {units.shape}"
+        raise ArtefactError(f"units must be whole numbers, one for each of {len(values)} queries; got {found}")
+    if units.min() < 0 or units.max() >= len(units):
+        raise ArtefactError(f"units must be numbered from 0 to {len(units) - 1}; got {units.min()} to {units.max()}")
+    sizes = np.bincount(units)
+    if not sizes.all():
+        raise ArtefactError(f"unit {int(np.argmin(sizes))} has no query")
+    return np.bincount(units, values.astype(np.float64)) / sizes
