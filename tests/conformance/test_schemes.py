@@ -6,7 +6,7 @@ from locard.schemes import schemes
 from locard.testing import SCHEME_LAWS, check_scheme
 
 # Smaller than the papers' defaults where only time would change.
-SMALL = {"zest": {"queries": 640, "params": {"masks": 64}}, "ipguard": {"queries": 20}, "adv-tra": {"queries": 170}}
+SMALL = {"zest": {"queries": 640, "params": {"masks": 64}}, "ipguard": {"queries": 20}, "adv-tra": {"queries": 85}}
 COMPOSED = ["negative+labels+hamming", "random+labels+hamming"]
 
 

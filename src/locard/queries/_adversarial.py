@@ -11,6 +11,7 @@ Makelov, Schmidt, Tsipras, Vladu. Towards Deep Learning Models Resistant to Adve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,26 +24,41 @@ if TYPE_CHECKING:
     from locard.models.base import Loss
     from locard.records import Domain
 
+# A gap between two logits below this share of their spread is rounding.
+ROUNDING = 1e-6
+
+
+def dealt(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], rows: np.ndarray) -> Loss:
+    """A loss that needs something of each input, in torch.
+
+    A model gives its logits batch by batch, in order; the rows are dealt out likewise, so one loss serves one call.
+
+    Args:
+        loss: maps (b, classes) logits and the b rows that belong to them to (b,) losses.
+        rows: (n, ...) numbers, one row an input.
+    """
+    import torch
+
+    start = 0
+
+    def one_batch(logits: torch.Tensor) -> torch.Tensor:
+        nonlocal start
+        mine = torch.tensor(rows[start : start + len(logits)], device=logits.device)
+        start += len(logits)
+        return loss(logits, mine)
+
+    return one_batch
+
 
 def cross_entropy(labels: np.ndarray) -> Loss:
-    """Cross-entropy of each input to its label, in torch.
-
-    A model gives its logits batch by batch, in order; the labels are dealt out likewise, so one loss serves one call.
+    """Cross-entropy of each input to its label, in torch; like all that is `dealt` it serves one call.
 
     Args:
         labels: (n,) integers.
     """
-    import torch
+    from torch.nn import functional
 
-    dealt = 0
-
-    def loss(logits: torch.Tensor) -> torch.Tensor:
-        nonlocal dealt
-        own = torch.from_numpy(labels[dealt : dealt + len(logits)]).to(logits.device)
-        dealt += len(logits)
-        return torch.nn.functional.cross_entropy(logits, own, reduction="none")
-
-    return loss
+    return dealt(lambda logits, own: functional.cross_entropy(logits, own, reduction="none"), labels.astype(np.int64))
 
 
 def fgsm(
@@ -61,7 +77,7 @@ def fgsm(
         (n, *shape) as delivered. Cost: n gradients.
     """
     _, gradient = victim.input_gradient(x, cross_entropy(labels))
-    return domain.deliver(x + radius * np.sign(gradient))
+    return domain.deliver((x + radius * np.sign(gradient)).astype(x.dtype))
 
 
 def pgd(
@@ -76,7 +92,7 @@ def pgd(
     targeted: bool = False,
     source: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """Steps along the sign of the gradient, projected onto the box of that radius around x [2, equation 3].
+    """`climb` the cross-entropy away from the labels, or down it towards them.
 
     Args:
         victim: whom to ask.
@@ -90,7 +106,42 @@ def pgd(
         source: draws a random start in the box; None starts at x.
 
     Returns:
-        (n, *shape) as delivered; rounding to the domain's quantum is the last act. Cost: n * steps gradients.
+        (n, *shape) as delivered. Cost: n * steps gradients.
+    """
+
+    def loss() -> Loss:
+        away = cross_entropy(labels)
+        return (lambda logits: -away(logits)) if targeted else away
+
+    return climb(victim, x, loss, radius=radius, step=step, steps=steps, domain=domain, source=source)
+
+
+def climb(
+    victim: GradientView,
+    x: np.ndarray,
+    loss: Callable[[], Loss],
+    *,
+    radius: float | np.ndarray,
+    step: float | np.ndarray,
+    steps: int,
+    domain: Domain,
+    source: np.random.Generator | None = None,
+) -> np.ndarray:
+    """Steps up a loss along the sign of its gradient, projected onto the box of that radius around x [2, equation 3].
+
+    Args:
+        victim: whom to ask.
+        x: (n, *shape) inputs.
+        loss: makes a loss for one call.
+        radius: largest change of an entry, one number or one for each entry of an input.
+        step: of one step.
+        steps: how many.
+        domain: what inputs are; points stay in its bounds.
+        source: draws a random start in the box; None starts at x.
+
+    Returns:
+        (n, *shape) as delivered; rounding to the domain's quantum is the last act, and may lead out of the box by half
+        a quantum. Cost: n * steps gradients.
     """
     low, high = x - radius, x + radius
     if domain.bounds is not None:
@@ -98,10 +149,9 @@ def pgd(
     low, high = low.astype(x.dtype), high.astype(x.dtype)
     points = x if source is None else np.clip(x + radius * source.uniform(-1, 1, x.shape), low, high)
     points = points.astype(x.dtype)
-    towards = -1 if targeted else 1
     for _ in range(steps):
-        _, gradient = victim.input_gradient(points, cross_entropy(labels))
-        points = np.clip(points + towards * step * np.sign(gradient), low, high).astype(x.dtype)
+        _, gradient = victim.input_gradient(points, loss())
+        points = np.clip(points + step * np.sign(gradient), low, high).astype(x.dtype)
     return domain.deliver(points)
 
 
@@ -112,7 +162,7 @@ class Crossing:
     Args:
         step: (n, *shape) float32, the sum of all steps r, without overshoot and not clipped.
         own: (n,) class of the input.
-        other: (n,) class of the boundary that the last step went to.
+        other: (n,) class of the boundary that the last step went to; `own` where there was none.
         crossed: (n,) bool, whether the label changed.
     """
 
@@ -123,13 +173,19 @@ class Crossing:
 
 
 def deepfool(
-    victim: GradientView, x: np.ndarray, *, steps: int = 50, overshoot: float = 0.02, domain: Domain
+    victim: GradientView,
+    x: np.ndarray,
+    *,
+    steps: int = 50,
+    overshoot: float = 0.02,
+    domain: Domain,
+    candidates: int = 10,
 ) -> Crossing:
     """Shortest steps to the nearest boundary, in the L2 norm [3, algorithm 2].
 
     At each step the logits are taken for linear: to class k the boundary lies |f_k - f_own| / ||w_k|| away, with
     w_k = grad f_k - grad f_own; the step goes to the nearest. It ends when x + (1 + overshoot) * r, clipped to the
-    domain's bounds, has another label.
+    domain's bounds, has another label. Rounding to the domain's quantum is left to the caller.
 
     Args:
         victim: whom to ask.
@@ -137,36 +193,24 @@ def deepfool(
         steps: the most steps.
         overshoot: share of r that is gone further than r.
         domain: what inputs are.
+        candidates: only so many classes, those with the largest logits at x, are looked at; with many classes the rest
+            would take nearly all of the time.
 
-    Cost: n * classes gradients and n answers a step, for the inputs that have not crossed yet.
+    Cost: n * (candidates - 1) gradients and n answers a step, for the inputs that have not crossed yet.
     """
-    logits = victim.logits(x)
-    own, classes = logits.argmax(axis=1), logits.shape[1]
+    order = np.argsort(-victim.logits(x), axis=1, kind="stable")[:, :candidates]
+    own = order[:, 0].copy()
     total = np.zeros_like(x, dtype=np.float32)
     other, crossed = own.copy(), np.zeros(len(x), bool)
     active = np.arange(len(x))
     for _ in range(steps):
         at = _moved(x[active], total[active], overshoot, domain)
-        values, slopes = class_gradients(victim, at, classes)
-        rows = np.arange(len(active))
-        gaps = values - values[rows, own[active], None]
-        slopes = slopes.reshape(len(active), classes, -1)
-        slopes = slopes - slopes[rows, own[active], None]
-        lengths = np.linalg.norm(slopes, axis=2)
-        lengths[rows, own[active]] = 0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            far = np.where(lengths > 0, np.abs(gaps) / lengths, np.inf)
-        nearest = far.argmin(axis=1)
-        moves = np.isfinite(far[rows, nearest])
-        slope, length = slopes[rows, nearest], np.maximum(lengths[rows, nearest], np.finfo(np.float32).tiny)
-        # A gap of nothing would leave the point on the boundary for ever.
-        gap = np.abs(gaps[rows, nearest]) + 1e-6
-        stride = np.where(moves, gap / length**2, 0)[:, None] * slope
-        total[active] += stride.reshape(-1, *x.shape[1:]).astype(np.float32)
+        stride, nearest = _to_the_nearest(victim, at, order[active])
+        total[active] += stride
         other[active] = nearest
         now = victim.labels(_moved(x[active], total[active], overshoot, domain))
         crossed[active] = now != own[active]
-        active = active[(now == own[active]) & moves]
+        active = active[(now == own[active]) & (nearest != own[active])]
         if len(active) == 0:
             break
     return Crossing(step=total, own=own, other=other, crossed=crossed)
@@ -185,6 +229,33 @@ def class_gradients(victim: GradientView, x: np.ndarray, classes: int) -> tuple[
     """
     parts = [victim.input_gradient(x, lambda logits, k=k: logits[:, k]) for k in range(classes)]
     return parts[0][0], np.stack([gradient for _, gradient in parts], axis=1)
+
+
+def _to_the_nearest(victim: GradientView, x: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The step r of DeepFool and the class it goes to, of those in `order`, whose first is the input's own.
+
+    The differences w_k are asked for as such, one class after the other, and only the nearest is kept: a class less to
+    ask, and memory for two gradients rather than for all.
+    """
+    own, rows, axes = order[:, 0], np.arange(len(x)), (-1, *[1] * (x.ndim - 1))
+    best, nearest = np.full(len(x), np.inf), own.copy()
+    stride = np.zeros(x.shape, np.float32)
+    for k in order.T[1:]:
+        logits, slope = victim.input_gradient(x, dealt(_lead, np.stack([k, own], axis=1)))
+        # A gap of nothing would leave the point on the boundary for ever.
+        gap = np.maximum(np.abs(logits[rows, k] - logits[rows, own]), ROUNDING * np.ptp(logits, axis=1))
+        length = np.linalg.norm(slope.reshape(len(x), -1).astype(np.float64), axis=1)
+        far = np.divide(gap, length, out=np.full(len(x), np.inf), where=length > 0)
+        closer = far < best
+        best[closer], nearest[closer] = far[closer], k[closer]
+        stride[closer] = (far[closer] / length[closer]).reshape(axes) * slope[closer]
+    return stride, nearest
+
+
+def _lead(logits: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+    """How far the first class of each pair leads the second."""
+    first, second = logits.gather(1, pairs).unbind(dim=1)
+    return first - second
 
 
 def _moved(x: np.ndarray, step: np.ndarray, overshoot: float, domain: Domain) -> np.ndarray:

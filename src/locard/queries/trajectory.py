@@ -118,7 +118,7 @@ class Trajectory:
         walks = starts[:, None]
         for stage in range(targets.shape[1]):
             if len(walks) == 0:
-                break
+                return np.empty((0, 1 + targets.shape[1] * self.length, *walks.shape[2:]), walks.dtype)
             path, arrived = self._to(victim, walks[:, -1], targets[:, stage], span, domain)
             walks, targets = np.concatenate([walks[arrived], path], axis=1), targets[arrived]
         return walks
@@ -149,6 +149,8 @@ class Trajectory:
             active = active[(at <= 1) & (to > NARROW * at) & (to > NARROWEST)]
             if len(active) == 0:
                 break
+        if not arrived.any():
+            return np.empty((0, self.length, *starts.shape[1:]), starts.dtype), arrived
         path, targets = paths[arrived], targets[arrived]
         beyond, _ = walk(victim, path[:, -1], targets, scale[arrived, None] * sizes[::-1], span, domain)
         return np.concatenate([path, beyond], axis=1), arrived
