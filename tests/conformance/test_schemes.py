@@ -6,7 +6,12 @@ from locard.schemes import schemes
 from locard.testing import SCHEME_LAWS, check_scheme
 
 # Smaller than the papers' defaults where only time would change.
-SMALL = {"zest": {"queries": 640, "params": {"masks": 64}}, "ipguard": {"queries": 20}, "adv-tra": {"queries": 85}}
+SMALL = {
+    "zest": {"queries": 640, "params": {"masks": 64}},
+    "ipguard": {"queries": 20},
+    "adv-tra": {"queries": 85},
+    "anafp": {"queries": 20},
+}
 COMPOSED = ["negative+labels+hamming", "random+labels+hamming"]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from locard.errors import ParameterError, check_number, unknown
+from locard.queries._adam import Adam
 from locard.queries.base import Population, Queries, movable, reach, samplers
 from locard.records import Access, Data, Domain
 from locard.seeds import generator
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 GAPS = 1000
 # Aimed at a little deeper than is asked, so that rounding cannot leave a point stuck at a loss of nothing.
 AIM = 1.001
-# Adam's own constants [2].
-_FIRST, _SECOND, _TINY = 0.9, 0.999, 1e-8
 _TARGETS = ("random", "least-likely")
 
 
@@ -32,7 +31,7 @@ _TARGETS = ("random", "least-likely")
 class Boundary:
     """Inputs moved from their class i into another class j, with i as the runner-up (IPGuard's queries [1]).
 
-    From a seed x0 of the data with i = arg max Z(x0), Adam [2] minimises
+    From a seed x0 of the data with i = arg max Z(x0), Adam minimises
 
         L(x) = ReLU(Z_i - Z_j + k) + ReLU(max over t outside {i, j} of Z_t - Z_i)
 
@@ -57,7 +56,7 @@ class Boundary:
     The queries carry two more arrays: `faces` (n, 2) int64, each point's i and j, and `depth` (1,) float64, k.
 
     [1] Cao, Jia, Gong. IPGuard: Protecting Intellectual Property of Deep Neural Networks via Fingerprinting the
-    Classification Boundary. AsiaCCS 2021. [2] Kingma, Ba. Adam. ICLR 2015, algorithm 1.
+    Classification Boundary. AsiaCCS 2021.
     """
 
     victim_access: ClassVar[Access] = Access.GRADIENTS
@@ -162,19 +161,17 @@ def cross(
     """
     points, active = seeds.copy(), np.arange(len(seeds))
     x = seeds.astype(np.float32)
-    first, second = np.zeros_like(x), np.zeros_like(x)
-    for t in range(1, steps + 1):
+    adam = Adam(x)
+    for _ in range(steps):
         points[active] = domain.deliver(x)
         logits, gradient = victim.input_gradient(points[active], face_loss(faces[active], AIM * depth))
         moving = ~across(logits, faces[active], depth)
         if not moving.all():
             active, x, gradient = active[moving], x[moving], gradient[moving]
-            first, second = first[moving], second[moving]
+            adam.keep(moving)
         if len(active) == 0:
             break
-        first += (1 - _FIRST) * (gradient - first)
-        second += (1 - _SECOND) * (gradient * gradient - second)
-        x -= step * (first / (1 - _FIRST**t)) / (np.sqrt(second / (1 - _SECOND**t)) + _TINY)
+        x -= step * adam.step(gradient)
         if domain.bounds is not None:
             np.clip(x, *domain.bounds, out=x)
     # Asked once more, as a suspect will be: in another batch a logit may differ in its last bits.
