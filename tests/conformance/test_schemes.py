@@ -10,7 +10,7 @@ SMALL = {
     "zest": {"queries": 640, "params": {"masks": 64}},
     "ipguard": {"queries": 20},
     "adv-tra": {"queries": 85},
-    "anafp": {"queries": 20},
+    "anafp": {"params": {"anchor": 0.0}},
 }
 COMPOSED = ["negative+labels+hamming", "random+labels+hamming"]
 

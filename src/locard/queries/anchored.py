@@ -41,8 +41,9 @@ class Anchored:
     to a bound is largest; anchors with most room are kept.
 
     The paper's text was not at hand: the bounds follow a summary of it, where shifts and slopes are those of single
-    logits, twice of which bounds a difference (hence its 2 e and 2 L). We take the difference itself; which quantiles
-    and which room are our reading. d is found by DeepFool and bisection, not by Carlini and Wagner's search, which is
+    logits, twice of which bounds a difference (hence its 2 e and 2 L). We take the difference itself, at the boundary
+    and to first order, where the paper searches a grid because its lower bound moves with t; which quantiles and which
+    room are our reading. d is found by DeepFool and bisection, not by Carlini and Wagner's search, which is
     some hundred times as dear. The population's models choose queries and must be judged nowhere.
 
     Args:
@@ -52,7 +53,8 @@ class Anchored:
 
     The queries carry `stretch` (n,) float64, t; `room` (n,) float64, the width between the bounds; and `cover` (1,).
 
-    [1] Yang, Geng, Chen, Luo. AnaFP. ICLR 2026.
+    [1] Yang, Geng, Chen, Luo. Fingerprinting Deep Neural Networks for Ownership Protection: An Analytical Approach.
+    ICLR 2026.
     """
 
     victim_access: ClassVar[Access] = Access.GRADIENTS

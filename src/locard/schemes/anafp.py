@@ -3,7 +3,8 @@
 The score is the matching rate. The paper's text was not at hand; `Anchored` says what is reconstructed. It compares the
 rate with a threshold; here reference models give the p-value, and they must be others than those of the population.
 
-[1] Yang, Geng, Chen, Luo. AnaFP. ICLR 2026.
+[1] Yang, Geng, Chen, Luo. Fingerprinting Deep Neural Networks for Ownership Protection: An Analytical Approach. ICLR
+2026.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class AnaFP(QueryScheme):
     summary: ClassVar[str] = "agreement on points stretched beyond the nearest boundary between two bounds"
     citation: ClassVar[Citation | None] = Citation(
         key="yang2026anafp",
-        authors="Yang and Geng and Chen and Luo",
-        title="AnaFP",
+        authors="Guang Yang and Ziye Geng and Yihang Chen and Changqing Luo",
+        title="Fingerprinting Deep Neural Networks for Ownership Protection: An Analytical Approach",
         venue="ICLR",
         year=2026,
         eprint="2603.21411",
