@@ -54,6 +54,7 @@ class Fingerprint:
         victim_access: rungs needed to extract.
         suspect_access: rungs needed to respond.
         versions: of the libraries that made it.
+        population: digests of the models that helped to choose the queries, which may be judged nowhere.
         queries: arrays by name.
         record: arrays by name.
         check: "inputs" and "labels", or empty.
@@ -74,6 +75,7 @@ class Fingerprint:
     versions: dict[str, str]
     queries: dict[str, np.ndarray]
     record: dict[str, np.ndarray]
+    population: tuple[str, ...] = ()
     accuracy: float | None = None
     data: str | None = None
     data_name: str | None = None
@@ -146,7 +148,7 @@ class Fingerprint:
         return read(Path(path), max_bytes)
 
     def _header(self) -> dict[str, Any]:
-        return {
+        header: dict[str, Any] = {
             "schema": SCHEMA,
             "scheme": self.scheme,
             "params": self.params,
@@ -164,6 +166,8 @@ class Fingerprint:
             "suspect_access": self.suspect_access,
             "versions": self.versions,
         }
+        # Only where there is one, so that files from before it keep their digests.
+        return header | ({"population": list(self.population)} if self.population else {})
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The arrays as the file holds them, by "group/name"."""
@@ -228,8 +232,9 @@ def _parse(header: Any, tensors: dict[str, np.ndarray]) -> Fingerprint:
         "domain": (dict,), "classes": (int, type(None)), "model": (str,), "lineage": (dict,),
         "accuracy": (float, int, type(None)), "data": (str, type(None)), "data_name": (str, type(None)),
         "victim_access": (str,), "suspect_access": (str,), "versions": (dict,), "digests": (dict,),
-        "calibration": (dict, type(None)),
+        "calibration": (dict, type(None)), "population": (list,),
     }  # fmt: skip
+    header = {"population": [], **header}
     for name in header:
         if name not in kinds:
             raise ArtefactError(f"unknown field {name!r}")
@@ -249,6 +254,7 @@ def _parse(header: Any, tensors: dict[str, np.ndarray]) -> Fingerprint:
     groups = _group(tensors)
     _check_rows(groups["check"])
     fields: dict[str, Any] = {name: header[name] for name in kinds if name not in ("schema", "digests", "calibration")}
+    fields["population"] = _digests(header["population"])
     fields["domain"] = Domain.from_json(header["domain"])
     fields["lineage"] = Lineage.from_json(header["lineage"])
     calibration = None if header["calibration"] is None else _calibration_from_json(header["calibration"])
@@ -279,6 +285,12 @@ def _group(tensors: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
         elif not key.endswith("@ends"):
             groups[group][key] = array
     return groups
+
+
+def _digests(value: list[Any]) -> tuple[str, ...]:
+    if not all(isinstance(digest, str) for digest in value) or value != sorted(set(value)):
+        raise ArtefactError("field 'population' must be a list of digests, sorted, each once")
+    return tuple(value)
 
 
 def _check_rows(check: dict[str, np.ndarray]) -> None:

@@ -36,6 +36,9 @@ ReferencesOption = Annotated[
 DerivedOption = Annotated[
     list[str] | None, typer.Option(metavar="MODEL...", help="Models known to be derived, for the power; KIND=PATH.")
 ]
+PopulationOption = Annotated[
+    Path | None, typer.Option(help="Folder of models that help to choose queries, for schemes that need them.")
+]
 SUFFIX = ".locard"
 DECISIONS = ("derived", "no-evidence", "uncalibrated", "altered", "trained-on")
 

@@ -16,6 +16,7 @@ from locard.cli._options import (
     HtmlOption,
     JournalOption,
     JsonOption,
+    PopulationOption,
     QueriesOption,
     ReferencesOption,
     SeedOption,
@@ -37,6 +38,7 @@ def compare(
     references: ReferencesOption = None,
     derived: DerivedOption = None,
     schemes: Annotated[str | None, typer.Option(metavar="A,B,...", help="All that can run by default.")] = None,
+    population: PopulationOption = None,
     queries: QueriesOption = None,
     seed: SeedOption = 0,
     access: AccessOption = None,
@@ -51,6 +53,7 @@ def compare(
     """Compare two models with several schemes in one pass, and combine what they say."""
     from locard import engine
     from locard.data import read
+    from locard.engine.population import read_population
     from locard.models import load
 
     check_decision(fail_if)
@@ -64,6 +67,7 @@ def compare(
             references=grouped(references),
             derived=grouped(derived),
             schemes=None if schemes is None else named(schemes),
+            population=None if population is None else read_population(population, ours, trust=trust),
             queries=queries,
             seed=seed,
             alpha=alpha,

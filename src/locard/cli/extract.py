@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from locard.cli._options import DataOption, QueriesOption, SeedOption, TrustOption, check_suffix, progress
+from locard.cli._options import (
+    DataOption,
+    PopulationOption,
+    QueriesOption,
+    SeedOption,
+    TrustOption,
+    check_suffix,
+    progress,
+)
 from locard.errors import ParameterError
 
 
@@ -19,9 +27,7 @@ def extract(
     queries: QueriesOption = None,
     seed: SeedOption = 0,
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE...", help="The scheme's parameters.")] = None,
-    population: Annotated[
-        Path | None, typer.Option(help="Folder of models that help to choose queries, for schemes that need them.")
-    ] = None,
+    population: PopulationOption = None,
     trust: TrustOption = False,
 ) -> None:
     """Take a model's fingerprint and keep it in a file."""

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from locard.engine.extract import accuracy_on, printable
-from locard.engine.respond import Battery
-from locard.errors import CalibrationError
+from locard.engine.respond import Battery, check_askable
+from locard.errors import CalibrationError, LocardError
 from locard.evidence.preflight import doubles
 from locard.fingerprint import Fingerprint
 from locard.models import Model, adapters, description, load
 from locard.models.session import Progress
 from locard.records import Calibration, Lineage, Reference
+from locard.schemes import build
 
 # Folders of folders, as populations are kept; not a whole disk.
 DEPTH = 3
@@ -47,8 +48,8 @@ def calibrate(
         The same fingerprint with a calibration.
 
     Raises:
-        CalibrationError: no reference, the same model twice, the victim itself, or a derived model among the
-        references.
+        CalibrationError: no reference, the same model twice, the victim itself, a derived model among the references,
+            or a model that helped to choose the queries.
     """
     return calibrate_all([fingerprint], references=references, derived=derived, trust=trust, progress=progress)[0]
 
@@ -60,16 +61,36 @@ def calibrate_all(
     derived: Models = (),
     trust: bool = False,
     progress: Progress | None = None,
+    skipped: dict[str, str] | None = None,
 ) -> list[Fingerprint]:
-    """Calibrate several fingerprints of one victim against the same models, each model loaded and asked once."""
+    """Calibrate several fingerprints of one victim against the same models, each model loaded and asked once.
+
+    Args:
+        fingerprints: of one victim.
+        references: see `calibrate`.
+        derived: see `calibrate`.
+        trust: see `calibrate`.
+        progress: see `calibrate`.
+        skipped: gets the schemes that cannot be asked of one of the models, with the reason, and these are left out;
+            None makes them an error.
+    """
     if not fingerprints:
         return []
+    prints = list(fingerprints)
     nulls, thefts = list(_listed(references)), list(_listed(derived))
     if not nulls:
         raise CalibrationError("calibration needs at least one reference model made independently of the victim")
     rows: list[list[_Row]] = []
     for done, (kind, source) in enumerate(nulls + thefts, start=1):
-        rows.append(_score(fingerprints, source, kind, innocent=done <= len(nulls), trust=trust))
+        model = load(source, like=prints[0].domain, trust=trust)
+        if skipped is not None:
+            unfit = _unfit(prints, model)
+            skipped |= {prints[index].scheme: reason for index, reason in unfit.items()}
+            kept = [index for index in range(len(prints)) if index not in unfit]
+            prints, rows = [prints[i] for i in kept], [[row[i] for i in kept] for row in rows]
+            if not prints:
+                return []
+        rows.append(_score(prints, model, kind, innocent=done <= len(nulls)))
         if progress is not None:
             progress(done, len(nulls) + len(thefts))
     twice = doubles([row[0].reference.digest for row in rows])
@@ -84,7 +105,7 @@ def calibrate_all(
                 "it as --derived"
             )
     calibrated = []
-    for index, fingerprint in enumerate(fingerprints):
+    for index, fingerprint in enumerate(prints):
         own = [row[index] for row in rows]
         agreements = [row.agreement for row in own[: len(nulls)]]
         mean = None
@@ -117,15 +138,29 @@ class _Row:
     agreement: np.ndarray | None
 
 
-def _score(
-    fingerprints: Sequence[Fingerprint], source: Any, kind: str | None, *, innocent: bool, trust: bool
-) -> list[_Row]:
-    model = load(source, like=fingerprints[0].domain, trust=trust)
+def _unfit(fingerprints: Sequence[Fingerprint], model: Model) -> dict[int, str]:
+    """The places of those that cannot be asked of a reference, each with the reason."""
+    found: dict[int, str] = {}
+    for index, fingerprint in enumerate(fingerprints):
+        try:
+            check_askable(fingerprint, build(fingerprint.scheme, fingerprint.params), model)
+        except LocardError as error:
+            found[index] = str(error)
+    return found
+
+
+def _score(fingerprints: Sequence[Fingerprint], model: Model, kind: str | None, *, innocent: bool) -> list[_Row]:
     if innocent and model.digest == fingerprints[0].model:
         raise CalibrationError(f"{model.source} is the victim itself; references must be made without it")
     if innocent and model.lineage.parent == fingerprints[0].model:
         raise CalibrationError(
             f"{model.source} is derived from the victim ({model.lineage.derived_by}); give it as --derived"
+        )
+    chosen = [fingerprint.scheme for fingerprint in fingerprints if model.digest in fingerprint.population]
+    if chosen:
+        raise CalibrationError(
+            f"{model.source} helped to choose the queries of {', '.join(chosen)} (--population), and what selects "
+            "may not calibrate as well: give others"
         )
     if kind is None:
         kind = stratum(fingerprints[0], model.lineage) if innocent else model.lineage.derived_by or "unstated"

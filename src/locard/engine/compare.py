@@ -10,13 +10,14 @@ from typing import Any
 from locard.data import read
 from locard.engine.calibrate import Models, calibrate_all
 from locard.engine.extract import extract
-from locard.engine.respond import Battery, check_access
+from locard.engine.respond import Battery, check_access, check_askable
 from locard.engine.verify import inspect_answers, judge
 from locard.errors import LocardError, ParameterError, check_number
 from locard.evidence import combine
 from locard.fingerprint import Fingerprint
 from locard.models import load
 from locard.models.session import Progress
+from locard.queries import Population
 from locard.records import Access, Comparison, Cost, Data, Decision, Notice, Verdict
 from locard.schemes import build
 from locard.schemes import schemes as registry
@@ -30,6 +31,7 @@ def compare(
     references: Models = (),
     derived: Models = (),
     schemes: Sequence[str] | None = None,
+    population: Population | None = None,
     queries: int | None = None,
     seed: int = 0,
     alpha: float = 0.05,
@@ -47,7 +49,9 @@ def compare(
         data: inputs to draw queries from, seen by no model in training.
         references: see `calibrate`; without any, the comparison is "uncalibrated".
         derived: see `calibrate`.
-        schemes: names; None for every scheme that victim, suspect and data allow, the others listed as skipped.
+        schemes: names; None for every scheme that victim, suspect, references and data allow, the others listed as
+            skipped.
+        population: other models, for the schemes that choose queries with their help; none of the references.
         queries: the number of queries a scheme, or None for each scheme's own.
         seed: of every random choice.
         alpha: share of innocent suspects that may be flagged, in (0, 1).
@@ -70,18 +74,19 @@ def compare(
         try:
             scheme = build(name)
             check_access(name, scheme.suspect_access, accused, granted)
-            fingerprint = extract(model, scheme=name, data=owned, queries=queries, seed=seed)
-            scheme.check_suspect(fingerprint, accused)
+            fingerprint = extract(model, scheme=name, data=owned, queries=queries, seed=seed, population=population)
+            check_askable(fingerprint, scheme, accused, granted)
             fingerprints.append(fingerprint)
         except LocardError as error:
             if schemes is not None:
                 raise
             skipped[name] = str(error)
+    if fingerprints and references:
+        fingerprints = calibrate_all(fingerprints, references=references, derived=derived, trust=trust,
+                                     skipped=None if schemes is not None else skipped)  # fmt: skip
     return compare_fingerprints(
         fingerprints,
         accused,
-        references=references,
-        derived=derived,
         alpha=alpha,
         access=granted,
         budget=budget,

@@ -70,10 +70,15 @@ def extract(
         raise ParameterError(f"{scheme} needs data with true labels; {owned.name} has none")
     if built.needs_population and population is None:
         raise ParameterError(f"{scheme} chooses its queries with other models: give a population (--population)")
+    if population is not None and victim.digest in {model.digest for model in population.independent}:
+        raise ParameterError(f"{victim.source} is among the independent models of its own population: give others")
     session = Session(victim, built.victim_access, progress=progress)
     handed = view(session, built.victim_access)
     fingerprint = built.extract(scheme, handed, owned, population=population, queries=queries, seed=seed)
     check, accuracy = _check(victim, owned, seed)
+    others = () if population is None else (*population.derived, *population.independent)
+    if built.needs_population:
+        fingerprint = replace(fingerprint, population=tuple(sorted({model.digest for model in others})))
     return replace(fingerprint, data=owned.digest, data_name=printable(owned.name), check=check, accuracy=accuracy)
 
 

@@ -60,8 +60,7 @@ class Battery:
         self.schemes: list[Scheme] = [build(fp.scheme, fp.params) for fp in self.fingerprints]
         needed = Access(0)
         for fp, scheme in zip(self.fingerprints, self.schemes, strict=True):
-            check_access(fp.scheme, scheme.suspect_access, model, access)
-            _check_domain(fp, model)
+            check_askable(fp, scheme, model, access)
             needed |= scheme.suspect_access
         self.session = Session(model, needed, budget=budget, journal=journal, progress=progress)
 
@@ -107,6 +106,18 @@ class Battery:
             self.session.answer(np.concatenate(batch), rung)
             self.session.from_journal = counted
         return together
+
+
+def check_askable(fingerprint: Fingerprint, scheme: Scheme, model: Model, granted: Access | None = None) -> None:
+    """Refuse a model that cannot be asked a fingerprint's queries, or whose record could not be compared. Asks nothing.
+
+    Raises:
+        AccessError: the scheme needs more than was granted or the model gives.
+        ParameterError: the model takes other inputs, or answers what the scheme cannot compare.
+    """
+    check_access(fingerprint.scheme, scheme.suspect_access, model, granted)
+    _check_domain(fingerprint, model)
+    scheme.check_suspect(fingerprint, model)
 
 
 def check_access(name: str, needed: Access, model: Model, granted: Access | None) -> None:

@@ -110,6 +110,9 @@ def judge(
     decision: Decision = "uncalibrated"
     if evidence.p_value is not None:
         decision = FLAGGED[fingerprint.claim] if evidence.p_value <= alpha else "no-evidence"
+    if record.model in fingerprint.population:
+        text = "the suspect is one of the models that helped to choose the queries: its score is no evidence"
+        warnings.append(Notice(code="suspect-chose-queries", text=text))
     if record.model in {reference.digest for reference in calibration.references}:
         warnings.append(Notice(code="suspect-is-reference", text=(
             "the suspect is one of the reference models, so its rank among them says nothing new")))  # fmt: skip
