@@ -65,10 +65,12 @@ def test_a_list_of_digests_that_is_none_is_refused(fp, tmp_path, digests):
 
 
 def test_compare_hands_the_population_on(data, choosers, independents):
-    comparison = locard.compare(toy_model(0, gradients=True), toy_model(0, noise=0.05), data=data, references={"same-data": independents},
-                                schemes=["irisfp", "akh"], queries=50,
-                                population=Population(derived=views(toy_model(0, noise=0.02), toy_model(0, noise=0.1)),
-                                                      independent=views(*choosers)))  # fmt: skip
+    population = Population(
+        derived=views(toy_model(0, noise=0.02), toy_model(0, noise=0.1)), independent=views(*choosers)
+    )
+    comparison = locard.compare(toy_model(0, gradients=True), toy_model(0, noise=0.05), data=data, queries=50,
+                                references={"same-data": independents}, schemes=["irisfp", "akh"],
+                                population=population)  # fmt: skip
     assert comparison.decision == "derived"
     assert [verdict.scheme for verdict in comparison.evidence] == ["irisfp", "akh"]
 
