@@ -17,15 +17,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from locard.queries.base import reach
+
 if TYPE_CHECKING:
     import torch
 
     from locard.models import GradientView
     from locard.models.base import Loss
-    from locard.records import Domain
+    from locard.records import Data, Domain
 
 # A gap between two logits below this share of their spread is rounding.
 ROUNDING = 1e-6
+
+
+def radius_of(data: Data, eps: float) -> float | np.ndarray:
+    """`eps` as a share of `reach`, but no less than the domain's quantum: a smaller change is lost on delivery."""
+    radius, quantum = eps * reach(data), data.domain.quantum or 0.0
+    if isinstance(radius, np.ndarray):
+        return np.where(radius > 0, np.maximum(radius, np.float32(quantum)), radius)
+    return max(radius, quantum)
 
 
 def dealt(loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], rows: np.ndarray) -> Loss:
