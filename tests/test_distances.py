@@ -22,7 +22,8 @@ def table(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-@pytest.mark.parametrize("name", sorted(DISTANCES))
+# These two compare labels and probabilities; their laws are below.
+@pytest.mark.parametrize("name", sorted(DISTANCES.keys() - {"mutual-information", "jensen-shannon"}))
 @given(pair=two_tables())
 def test_distances_are_zero_for_a_record_with_itself_symmetric_and_never_negative(name, pair):
     a, b = (x.astype(np.int64) for x in pair) if name == "hamming" else pair
@@ -121,3 +122,43 @@ def test_texts_are_no_numbers(name):
     texts = np.array(["a", "b"], dtype=object)
     with pytest.raises(ParameterError, match="compares numbers; got texts"):
         distance(name)(texts, np.array([1, 2]))
+
+
+@given(seed=st.integers(0, 2**32), classes=st.integers(2, 6))
+def test_mutual_information_knows_no_names(seed, classes):
+    source = np.random.default_rng(seed)
+    a = source.integers(0, classes, 40)
+    if len(np.unique(a)) < 2:
+        return
+    names = source.permutation(classes)
+    assert distance("mutual-information")(a, names[a]) == pytest.approx(0, abs=1e-12)
+    assert distance("mutual-information")(a, np.zeros_like(a)) == 1
+    b = source.integers(0, classes, 40)
+    found = distance("mutual-information")(a, b)
+    assert 0 <= found <= 1
+    assert found == pytest.approx(distance("mutual-information")(names[b], a))
+
+
+def test_mutual_information_by_hand():
+    # I = H(b) = ln 2 where b is a function of a; half of a tells nothing of c.
+    a, b = np.array([0, 1, 2, 3]), np.array([0, 0, 1, 1])
+    assert distance("mutual-information")(a, b) == pytest.approx(0)
+    assert distance("mutual-information")(b, np.array([0, 1, 0, 1])) == 1
+
+
+def test_jensen_shannon_by_hand_and_against_scipy():
+    from scipy.spatial.distance import jensenshannon
+
+    a, b = np.eye(3)[[0, 1]], np.eye(3)[[1, 1]]
+    assert distance("jensen-shannon")(a, b) == pytest.approx(np.log(2) / 2)
+    p, q = np.random.default_rng(0).dirichlet(np.ones(4), (2, 9))
+    assert distance("jensen-shannon")(p, q) == pytest.approx(np.mean([jensenshannon(x, y) ** 2 for x, y in
+                                                                       zip(p, q, strict=True)]))  # fmt: skip
+    assert distance("jensen-shannon")(p, p) == 0
+
+
+def test_what_the_two_do_not_compare_is_refused():
+    with pytest.raises(ParameterError, match="mutual-information compares discrete entries"):
+        distance("mutual-information")(np.ones(3), np.ones(3))
+    with pytest.raises(ParameterError, match="jensen-shannon compares probabilities"):
+        distance("jensen-shannon")(np.ones((2, 3)), np.ones((2, 3)))

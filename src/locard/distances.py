@@ -75,6 +75,40 @@ def aligned_cosine(a: np.ndarray, b: np.ndarray) -> float:
     return flat_cosine(a[:, list(pairs)], b[:, list(pairs.values())])
 
 
+def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
+    """1 - I(a; b) / min(H(a), H(b)) of two lists of labels, in [0, 1]; 1 where I is 0.
+
+    It is 0 for any renaming of the classes, and 1 if one of the two is constant.
+    """
+    _same_shape("mutual-information", a, b)
+    if a.dtype.kind == "f" or b.dtype.kind == "f":
+        raise ParameterError("mutual-information compares discrete entries such as labels; got floating-point ones")
+    first, second = (np.unique(x.ravel(), return_inverse=True)[1].ravel() for x in (a, b))
+    joint = np.zeros((first.max() + 1, second.max() + 1))
+    np.add.at(joint, (first, second), 1 / a.size)
+    rows, columns = joint.sum(axis=1), joint.sum(axis=0)
+    both = joint > 0
+    shared = float((joint[both] * np.log(joint[both] / np.outer(rows, columns)[both])).sum())
+    least = min(float(-(share * np.log(share)).sum()) for share in (rows, columns))
+    # Rounding leaves a trace of shared information between any two lists.
+    return 1.0 if least <= 0 or shared <= 1e-12 else float(np.clip(1 - shared / least, 0, 1))
+
+
+def jensen_shannon(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean over rows of the Jensen-Shannon divergence of two distributions, natural logarithm, in [0, ln 2].
+
+    It is half the Kullback-Leibler divergence of each from their mean, added up; no square root is taken.
+    """
+    _numbers("jensen-shannon", a, b)
+    a, b = (np.asarray(x, np.float64).reshape(-1, x.shape[-1]) for x in (a, b))
+    for rows in (a, b):
+        if rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > 1e-3:
+            raise ParameterError("jensen-shannon compares probabilities, rows that add up to 1: record those instead")
+    middle = (a + b) / 2
+    parts = [np.where(x > 0, x * np.log(np.where(x > 0, x, 1) / np.where(x > 0, middle, 1)), 0) for x in (a, b)]
+    return float(np.mean((parts[0] + parts[1]).sum(axis=1) / 2))
+
+
 DISTANCES: dict[str, Distance] = {
     "hamming": hamming,
     "cosine": cosine,
@@ -82,6 +116,8 @@ DISTANCES: dict[str, Distance] = {
     "l2": l2,
     "flat-cosine": flat_cosine,
     "aligned-cosine": aligned_cosine,
+    "mutual-information": mutual_information,
+    "jensen-shannon": jensen_shannon,
 }
 
 

@@ -152,8 +152,8 @@ def test_labels_need_the_number_of_classes():
 
 
 def test_wrong_parameters_are_refused():
-    with pytest.raises(ParameterError, match="unknown variant of sac 'w'; known: m, normal, source"):
-        build("sac", {"variant": "w"})
+    with pytest.raises(ParameterError, match="unknown variant of sac 'x'; known: jc, m, normal, source, w"):
+        build("sac", {"variant": "x"})
     with pytest.raises(ParameterError, match="unknown kind of answers 'logit'; did you mean 'logits'"):
         build("sac", {"answers": "logit"})
 

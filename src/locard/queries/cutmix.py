@@ -70,12 +70,12 @@ class CutMix:
         way_out = "give more data or ask fewer --queries"
         rows = take(order, n=n, default=default, least=2, what="images", way_out=way_out)
         partners = np.roll(order, -1)[: len(rows)]
-        inside = self._patches(len(rows), data.domain.shape[1:], generator(seed, "cutmix/patches"))
+        inside = self.patches(len(rows), data.domain.shape[1:], generator(seed, "cutmix/patches"))
         mixed = np.where(inside[:, None], data.inputs[partners], data.inputs[rows])
         return Queries(inputs=data.domain.deliver(mixed))
 
-    def _patches(self, n: int, size: tuple[int, ...], source: np.random.Generator) -> np.ndarray:
-        """(n, h, w) bool, true inside the patch."""
+    def patches(self, n: int, size: tuple[int, ...], source: np.random.Generator) -> np.ndarray:
+        """The patches of n images of that size: (n, h, w) bool, true inside."""
         share = np.full(n, SIDE) if self.patch == "corner" else np.sqrt(1 - source.random(n))
         axes = []
         for length in size:

@@ -54,19 +54,25 @@ class LocalExplanations:
         return access(self.answers)
 
     def cost(self, queries: Queries) -> int:
-        """The distinct masks of all references."""
+        """The distinct masks of all references, or the queries that are masked already."""
+        if "parts" in queries.extras:
+            return len(queries.inputs)
         return sum(len(kept) for _, kept, _ in _masks(queries))
 
     def inputs(self, queries: Queries) -> np.ndarray | None:
-        """None: masked inputs are made piece by piece."""
-        return None
+        """None, as masked inputs are made piece by piece; or the queries that are masked already."""
+        return queries.inputs if "parts" in queries.extras else None
 
     def record(self, view: Any, queries: Queries) -> Record:
         """See `Representation.record`.
 
         Raises:
-            ParameterError: the queries are no references with masks, as the sampler "segments" gives them.
+            ParameterError: the queries are no references with masks, as the samplers "segments" and "subsample" give.
         """
+        if "parts" in queries.extras:
+            kept = _spread(queries)
+            answers = np.split(ask(view, self.answers, queries.inputs), len(kept))
+            return {"weights": np.concatenate([explain(*pair) for pair in zip(kept, answers, strict=True)])}
         rows = max(1, PIECE // max(1, queries.inputs[:1].nbytes))
         weights = []
         for group in _groups(_masks(queries), rows):
@@ -95,6 +101,20 @@ def explain(kept: np.ndarray, answers: np.ndarray, times: np.ndarray | None = No
     sound = values > RANK * values.max(initial=0)
     basis = vectors[:, sound]
     return ((basis / values[sound]) @ (basis.T @ (weighted @ y))).astype(np.float32)
+
+
+def _spread(queries: Queries) -> list[np.ndarray]:
+    """The masks of each reference, (masks, segments) bool, where every masked input is a query of its own."""
+    masks, parts, n = queries.extras.get("masks"), queries.extras["parts"], len(queries.inputs)
+    if masks is None or masks.dtype != np.uint8 or masks.ndim != 3 or masks.shape[0] * masks.shape[1] != n:
+        found = "none" if masks is None else f"{masks.dtype} {masks.shape}"
+        raise ParameterError(f"masks must be bytes, one mask for each of {n} queries; got {found}")
+    if parts.shape != masks.shape[:1] or parts.dtype.kind not in "iu":
+        raise ParameterError(f"parts must be {masks.shape[0]} whole numbers; got {parts.dtype} {parts.shape}")
+    if parts.min() < 1 or parts.max() > min(MOST, 8 * masks.shape[2]):
+        raise ParameterError(f"a reference must have 1 to {min(MOST, 8 * masks.shape[2])} segments; got others")
+    return [np.unpackbits(rows, axis=1, count=int(count)).astype(bool) for rows, count in
+            zip(masks, parts, strict=True)]  # fmt: skip
 
 
 def _masks(queries: Queries) -> Iterator[Masks]:

@@ -4,11 +4,13 @@ The score is 1 - d with d = Σ |R_f - R_g| / n² over all pairs of n queries, R 
 single answer is compared, the suspect may have other classes, or more, or fewer. The paper sets a threshold on d from
 held-out models; here reference models give the p-value.
 
-Natural queries are answered alike by all good models, so the queries do the work: "m" (CutMix) needs neither labels nor
-other models. The released code's SAC-w, which picks mistakes with the help of surrogate models, is not offered here.
+Natural queries are answered alike by all good models, so the queries do the work: "m" (CutMix) and "jc" (JPEG, from the
+follow-up for faces [2]) need neither labels nor other models, "source" needs labels, "w" a population as well.
 
 [1] Guan, Liang, He. Are You Stealing My Model? Sample Correlation for Fingerprinting Deep Neural Networks. NeurIPS
-2022. Formulas and defaults follow the authors' released code; `CutMix` says where its patches differ.
+2022. Formulas and defaults follow the authors' released code; `CutMix` says where its patches differ, `Contrast` what
+of SAC-w is not in it. [2] Guan, Liang, Wang, He. Sample Correlation for Fingerprinting Deep Face Recognition. IJCV
+2024; its R lacks the factor 1/2, which changes no rank, and it asks 800 images.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from typing import ClassVar
 
 from locard.errors import unknown
 from locard.queries import Sampler
+from locard.queries.contrast import Contrast
 from locard.queries.cutmix import CutMix
+from locard.queries.jpeg import Jpeg
 from locard.queries.negative import Negative
 from locard.queries.random import Random
 from locard.representations import Representation
@@ -26,7 +30,7 @@ from locard.representations.correlation import Correlation
 from locard.schemes.base import Citation, schemes
 from locard.schemes.query import QueryScheme
 
-_SAMPLERS: dict[str, type[Sampler]] = {"m": CutMix, "normal": Random, "source": Negative}
+_SAMPLERS: dict[str, type[Sampler]] = {"m": CutMix, "normal": Random, "source": Negative, "w": Contrast, "jc": Jpeg}
 
 
 @schemes.register("sac")
@@ -36,7 +40,7 @@ class SAC(QueryScheme):
 
     Args:
         variant: where to ask: "m" images mixed by CutMix, "normal" the data as they are, "source" the victim's
-            mistakes.
+            mistakes, "w" those of them that copies repeat and other models do not, "jc" compressed images.
         answers: what is recorded: "logits", "probabilities", "labels", or "values" (regression, embeddings).
     """
 
