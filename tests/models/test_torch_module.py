@@ -14,7 +14,7 @@ from locard.errors import AccessError, ParameterError  # noqa: E402
 from locard.models import Session, load, restrict  # noqa: E402
 from locard.models.torch_module import evaluating  # noqa: E402
 from locard.records import Access, Domain  # noqa: E402
-from locard.testing import ADAPTER_LAWS, check_adapter, toy_model  # noqa: E402
+from locard.testing import ADAPTER_LAWS, check_adapter, toy_data, toy_model  # noqa: E402
 
 DOMAIN = Domain(kind="image", shape=(2, 4, 4), bounds=(0.0, 1.0))
 ROW = Domain(kind="tabular", shape=(3,))
@@ -273,7 +273,7 @@ def test_a_module_needs_a_domain():
 
 def test_losses_of_the_wrong_shape():
     model = load(linear(), domain=ROW)
-    with pytest.raises(ParameterError, match=r"the loss must have shape \(5,\); got \(\)"):
+    with pytest.raises(ParameterError, match=r"the loss must have shape \(5,\) or \(5, k\); got \(\)"):
         model.input_gradient(ROWS, lambda logits: logits.sum())
 
 
@@ -357,3 +357,14 @@ def test_a_module_view_has_gradients():
     logits, gradient = seen.input_gradient(x, lambda scores: scores.sum(dim=1))
     assert (logits.shape, gradient.shape) == ((3, 5), x.shape)
     np.testing.assert_allclose(logits, seen.logits(x), atol=1e-5)
+
+
+def test_several_losses_are_asked_in_one_pass():
+    model = toy_model(0, gradients=True, batch_size=7)
+    asked, x = restrict(model, Access.GRADIENTS), toy_data(20).inputs
+    logits, all_slopes = asked.input_gradient(x, lambda logits: logits)
+    assert all_slopes.shape == (20, 5, 1, 8, 8)
+    for k in range(5):
+        alone, slope = asked.input_gradient(x, lambda logits, k=k: logits[:, k])
+        assert np.abs(all_slopes[:, k] - slope).max() <= 1e-5
+        assert np.array_equal(alone, logits)

@@ -213,12 +213,12 @@ def test_deepfools_distance_knows_no_scale_or_offset_of_the_logits_but_that_of_t
 def test_deepfool_asks_no_more_where_it_has_arrived_and_looks_only_at_the_likeliest_classes():
     weight, bias, x = drawn(10, 5)
     layer = linear(weight, bias)._session.model
-    for candidates, gradients in ((10, 4), (2, 1)):
+    for candidates in (10, 2):
         session, victim = asked(layer)
         found = deepfool(victim, x, domain=FREE, candidates=candidates)
         assert found.crossed.all()
-        # For each input one answer, the gradients of one step, and one more answer.
-        assert session.asked == 20 * (1 + gradients + 1)
+        # For each input one answer, the gradients of one step in one pass, and one more answer.
+        assert session.asked == 20 * (1 + 1 + 1)
     own, far = faces(weight, bias, x)
     assert np.array_equal(found.other, np.argsort(victim.logits(x), axis=1)[:, -2])
     assert not np.array_equal(found.other, far.argmin(axis=1))

@@ -75,10 +75,11 @@ class Model(abc.ABC):
 
         Args:
             x: (n, *shape) float32, as the domain says.
-            loss: maps (n, C) logits to (n,) losses, in torch; it is called once on each batch, in the order of `x`.
+            loss: maps (n, C) logits to (n,) losses, or to (n, k) of them, in torch; it is called once on each batch, in
+                the order of `x`.
 
         Returns:
-            (n, C) logits and (n, *shape) gradients, float32.
+            (n, C) logits and (n, *shape) gradients, or (n, k, *shape), float32.
 
         Raises:
             AccessError: this model has no gradients.

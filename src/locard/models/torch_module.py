@@ -161,13 +161,20 @@ class TorchModel(Model):
                 # A copy, because a module that works in place may not do so on what gradients are asked by.
                 logits = self._module(self._normalise(inputs.clone()))
                 losses = loss(logits)
-                if losses.shape != (len(inputs),):
-                    raise ParameterError(f"the loss must have shape ({len(inputs)},); got {tuple(losses.shape)}")
+                if losses.ndim not in (1, 2) or len(losses) != len(inputs):
+                    n = len(inputs)
+                    raise ParameterError(f"the loss must have shape ({n},) or ({n}, k); got {tuple(losses.shape)}")
+                columns = losses.sum(dim=0).reshape(-1).unbind()
                 try:
-                    (gradient,) = torch.autograd.grad(losses.sum(), inputs)
+                    # One forward pass for all columns.
+                    slopes = [
+                        torch.autograd.grad(column, inputs, retain_graph=k + 1 < len(columns))[0]
+                        for k, column in enumerate(columns)
+                    ]
                 except RuntimeError as error:
                     reason = str(error).splitlines()[0]
                     raise ParameterError(f"{self.source} gives no gradient by its inputs: {reason}") from error
+                gradient = slopes[0] if losses.ndim == 1 else torch.stack(slopes, dim=1)
                 parts.append((logits.detach().cpu().numpy(), gradient.cpu().numpy()))
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 

@@ -107,10 +107,10 @@ class GradientView(LogitView):
 
         Args:
             x: (n, *shape) float32, as the domain says.
-            loss: maps (n, classes) logits to (n,) losses, in torch.
+            loss: maps (n, classes) logits to (n,) losses, or to (n, k) of them, in torch.
 
         Returns:
-            (n, classes) logits and (n, *shape) gradients, float32.
+            (n, classes) logits and (n, *shape) gradients, or (n, k, *shape), float32; k losses take one forward pass.
 
         Cost: n queries, never answered from the journal.
         """

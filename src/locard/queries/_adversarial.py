@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # A gap between two logits below this share of their spread is rounding.
 ROUNDING = 1e-6
+# Inputs whose gradients of all classes are held at once.
+PIECE = 256
 
 
 def radius_of(data: Data, eps: float) -> float | np.ndarray:
@@ -235,37 +237,43 @@ def class_gradients(victim: GradientView, x: np.ndarray, classes: int) -> tuple[
         classes: how many logits there are.
 
     Returns:
-        (n, classes) logits and (n, classes, *shape) gradients. Cost: n * classes gradients.
+        (n, classes) logits and (n, classes, *shape) gradients. Cost: n gradients, of `classes` losses each.
     """
-    parts = [victim.input_gradient(x, lambda logits, k=k: logits[:, k]) for k in range(classes)]
-    return parts[0][0], np.stack([gradient for _, gradient in parts], axis=1)
+    return victim.input_gradient(x, lambda logits: logits[:, :classes])
 
 
 def _to_the_nearest(victim: GradientView, x: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The step r of DeepFool and the class it goes to, of those in `order`, whose first is the input's own.
 
-    The differences w_k are asked for as such, one class after the other, and only the nearest is kept: a class less to
-    ask, and memory for two gradients rather than for all.
+    The differences w_k are asked for as such: a class less than all logits, in one forward pass.
     """
-    own, rows, axes = order[:, 0], np.arange(len(x)), (-1, *[1] * (x.ndim - 1))
-    best, nearest = np.full(len(x), np.inf), own.copy()
-    stride = np.zeros(x.shape, np.float32)
-    for k in order.T[1:]:
-        logits, slope = victim.input_gradient(x, dealt(_lead, np.stack([k, own], axis=1)))
+    own, rows = order[:, 0], np.arange(len(x))
+    if order.shape[1] < 2:
+        return np.zeros(x.shape, np.float32), own.copy()
+    stride, nearest = np.empty(x.shape, np.float32), np.empty(len(x), own.dtype)
+    # In pieces, because all gradients of many classes at once would take much memory.
+    for start in range(0, len(x), PIECE):
+        at = slice(start, start + PIECE)
+        logits, slopes = victim.input_gradient(x[at], dealt(_leads, order[at]))
         # A gap of nothing would leave the point on the boundary for ever.
-        gap = np.maximum(np.abs(logits[rows, k] - logits[rows, own]), ROUNDING * np.ptp(logits, axis=1))
-        length = np.linalg.norm(slope.reshape(len(x), -1).astype(np.float64), axis=1)
-        far = np.divide(gap, length, out=np.full(len(x), np.inf), where=length > 0)
-        closer = far < best
-        best[closer], nearest[closer] = far[closer], k[closer]
-        stride[closer] = (far[closer] / length[closer]).reshape(axes) * slope[closer]
+        least = ROUNDING * np.ptp(logits, axis=1, keepdims=True)
+        leads = np.take_along_axis(logits, order[at, 1:], axis=1) - np.take_along_axis(logits, order[at, :1], axis=1)
+        lengths = np.linalg.norm(slopes.reshape(*slopes.shape[:2], -1).astype(np.float64), axis=2)
+        far = np.divide(
+            np.maximum(np.abs(leads), least), lengths, out=np.full(lengths.shape, np.inf), where=lengths > 0
+        )
+        best, here = far.argmin(axis=1), rows[: len(logits)]
+        moves = np.isfinite(far[here, best])
+        nearest[at] = np.where(moves, order[at][here, best + 1], own[at])
+        size = np.divide(far[here, best], lengths[here, best], out=np.zeros(len(here)), where=moves)
+        stride[at] = size.reshape(-1, *[1] * (x.ndim - 1)) * slopes[here, best]
     return stride, nearest
 
 
-def _lead(logits: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
-    """How far the first class of each pair leads the second."""
-    first, second = logits.gather(1, pairs).unbind(dim=1)
-    return first - second
+def _leads(logits: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """How far each other class of the order leads the first."""
+    ranked = logits.gather(1, order)
+    return ranked[:, 1:] - ranked[:, :1]
 
 
 def _moved(x: np.ndarray, step: np.ndarray, overshoot: float, domain: Domain) -> np.ndarray:

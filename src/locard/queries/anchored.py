@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from locard.errors import AccessError, ParameterError, check_number
-from locard.queries._adversarial import deepfool
+from locard.queries._adversarial import dealt, deepfool
 from locard.queries.base import Population, Queries, movable, pool, samplers
 from locard.records import Access, Data, Domain
 from locard.seeds import generator
@@ -184,18 +184,7 @@ def to_boundary(victim: Any, x: np.ndarray, own: np.ndarray, step: np.ndarray, d
 
 def _slope(model: Any, x: np.ndarray, own: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(n,) L2 norm of the gradient of Z_own - Z_other."""
-    import torch
-
-    dealt = 0
-
-    def difference(logits: torch.Tensor) -> torch.Tensor:
-        nonlocal dealt
-        rows = slice(dealt, dealt + len(logits))
-        dealt += len(logits)
-        pair = torch.from_numpy(np.stack([own[rows], other[rows]], axis=1)).to(logits.device)
-        mine, its = logits.gather(1, pair).unbind(dim=1)
-        return mine - its
-
+    difference = dealt(lambda logits, pair: logits.gather(1, pair).diff(dim=1)[:, 0], np.stack([own, other], axis=1))
     _, gradient = model.input_gradient(x, difference)
     return np.linalg.norm(gradient.reshape(len(x), -1).astype(np.float64), axis=1)
 

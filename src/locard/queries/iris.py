@@ -9,13 +9,12 @@ import numpy as np
 
 from locard.errors import ParameterError, check_number
 from locard.queries._adam import Adam
+from locard.queries._adversarial import dealt
 from locard.queries.base import Population, Queries, movable, pool, reach, samplers
 from locard.records import Access, Data, Domain
 from locard.seeds import generator
 
 if TYPE_CHECKING:
-    import torch
-
     from locard.models import GradientView
     from locard.models.base import Loss
 
@@ -154,17 +153,7 @@ def divergence(goal: np.ndarray) -> Loss:
     Args:
         goal: (n, classes) float32 probabilities, all positive.
     """
-    import torch
-
-    dealt = 0
-
-    def loss(logits: torch.Tensor) -> torch.Tensor:
-        nonlocal dealt
-        wanted = torch.from_numpy(goal[dealt : dealt + len(logits)]).to(logits.device)
-        dealt += len(logits)
-        return (wanted * (wanted.log() - logits.log_softmax(dim=1))).sum(dim=1)
-
-    return loss
+    return dealt(lambda logits, wanted: (wanted * (wanted.log() - logits.log_softmax(dim=1))).sum(dim=1), goal)
 
 
 def cohens_d(copies: np.ndarray, strangers: np.ndarray) -> np.ndarray:
