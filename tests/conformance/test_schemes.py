@@ -11,6 +11,7 @@ SMALL = {
     "ipguard": {"queries": 20},
     "adv-tra": {"queries": 85},
     "anafp": {"params": {"anchor": 0.0}},
+    "modelgif": {"queries": 90, "params": {"nodes": 8, "kept": 4}},
     "frontier": {"queries": 40, "params": {"radius": 0.02}},
 }
 COMPOSED = ["negative+labels+hamming", "random+labels+hamming"]
