@@ -60,7 +60,7 @@ class Sampler(Protocol):
     """Chooses queries. A frozen dataclass whose fields are the parameters that change the value.
 
     Attributes:
-        victim_access: the grant it needs of the victim.
+        victim_access: the grant it needs of the victim; `Access(0)` where it asks nothing.
         needs_labels: whether the data must have true labels.
         needs_population: whether other models must be given.
     """

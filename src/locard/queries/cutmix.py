@@ -40,7 +40,7 @@ class CutMix:
     [1] Guan, Liang, He. Are You Stealing My Model? NeurIPS 2022. [2] Yun et al. CutMix. ICCV 2019, section 3.1.
     """
 
-    victim_access: ClassVar[Access] = Access.LABELS
+    victim_access: ClassVar[Access] = Access(0)
     needs_labels: ClassVar[bool] = False
     needs_population: ClassVar[bool] = False
 

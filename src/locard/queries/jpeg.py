@@ -33,7 +33,7 @@ class Jpeg:
     released code. [2] Hendrycks, Dietterich. Benchmarking Neural Network Robustness to Common Corruptions. ICLR 2019.
     """
 
-    victim_access: ClassVar[Access] = Access.LABELS
+    victim_access: ClassVar[Access] = Access(0)
     needs_labels: ClassVar[bool] = False
     needs_population: ClassVar[bool] = False
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Random:
     """Uniform draws without replacement: the baseline that every sampler must beat."""
 
-    victim_access: ClassVar[Access] = Access.LABELS
+    victim_access: ClassVar[Access] = Access(0)
     needs_labels: ClassVar[bool] = False
     needs_population: ClassVar[bool] = False
 

@@ -32,7 +32,7 @@ class References:
     normalises by it, which is where the released code of ModelGiF begins.
     """
 
-    victim_access: ClassVar[Access] = Access.GRADIENTS
+    victim_access: ClassVar[Access] = Access(0)
     needs_labels: ClassVar[bool] = False
     needs_population: ClassVar[bool] = False
 

@@ -47,7 +47,7 @@ class Segments:
     2022, with the settings of the released code. [2] Ribeiro, Singh, Guestrin. "Why Should I Trust You?" KDD 2016.
     """
 
-    victim_access: ClassVar[Access] = Access.LABELS
+    victim_access: ClassVar[Access] = Access(0)
     needs_labels: ClassVar[bool] = False
     needs_population: ClassVar[bool] = False
 

@@ -51,8 +51,17 @@ class QueryScheme(abc.ABC):
 
     @property
     def victim_access(self) -> Access:
-        """The higher of what the sampler and the representation need."""
+        """The higher of what the sampler and the representation need.
+
+        Raises:
+            ParameterError: one needs class scores and the other values, which no model gives at once.
+        """
         needs = (self.sampler.victim_access | self.representation.access).implied
+        if Access.VALUES in needs and Access.LABELS in needs:
+            raise ParameterError(
+                "where answers are values there are no classes, and these queries are chosen by them: take others "
+                "(sac: variant=m, normal or jc), or other answers"
+            )
         return Access.MODULE if Access.MODULE in needs else needs.top or Access.WEIGHTS
 
     @property
