@@ -12,6 +12,7 @@ SMALL = {
     "adv-tra": {"queries": 85},
     "anafp": {"params": {"anchor": 0.0}},
     "modelgif": {"queries": 90, "params": {"nodes": 8, "kept": 4}},
+    "dataset-inference": {"queries": 620, "params": {"public": "digits", "directions": 2, "steps": 5, "scale": 20.0}},
     "frontier": {"queries": 40, "params": {"radius": 0.02}},
 }
 COMPOSED = ["negative+labels+hamming", "random+labels+hamming"]

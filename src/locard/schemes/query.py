@@ -96,6 +96,10 @@ class QueryScheme(abc.ABC):
             seed=derive(seed, "sampler"),
             population=population,
         )
+        return self._fingerprint(name, victim, data, drawn, seed)
+
+    def _fingerprint(self, name: str, victim: Any, data: Data, drawn: Queries, seed: int) -> Fingerprint:
+        """The victim's record on the queries, with all that must be known to ask them again."""
         return Fingerprint(
             scheme=name,
             params=parameters(self),
