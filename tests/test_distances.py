@@ -162,3 +162,16 @@ def test_what_the_two_do_not_compare_is_refused():
         distance("mutual-information")(np.ones(3), np.ones(3))
     with pytest.raises(ParameterError, match="jensen-shannon compares probabilities"):
         distance("jensen-shannon")(np.ones((2, 3)), np.ones((2, 3)))
+    for row in ([-0.1, 1.1], [np.nan, 1.0]):
+        with pytest.raises(ParameterError, match="jensen-shannon compares probabilities"):
+            distance("jensen-shannon")(np.array([row]), np.array([[0.5, 0.5]]))
+
+
+@given(seed=st.integers(0, 2**32))
+def test_jensen_shannon_is_symmetric_and_at_most_ln_2(seed):
+    p, q = np.random.default_rng(seed).dirichlet(np.full(4, 0.05), (2, 6))
+    measure = distance("jensen-shannon")
+    assert 0 <= measure(p, q) <= np.log(2) + 1e-12
+    assert measure(p, q) == pytest.approx(measure(q, p))
+    # Far apart only where neither gives what the other says.
+    assert measure(np.eye(4), np.roll(np.eye(4), 1, axis=1)) == pytest.approx(np.log(2))

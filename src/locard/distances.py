@@ -102,7 +102,7 @@ def jensen_shannon(a: np.ndarray, b: np.ndarray) -> float:
     _numbers("jensen-shannon", a, b)
     a, b = (np.asarray(x, np.float64).reshape(-1, x.shape[-1]) for x in (a, b))
     for rows in (a, b):
-        if rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > 1e-3:
+        if not (rows.min() >= 0 and np.abs(rows.sum(axis=1) - 1).max() <= 1e-3):
             raise ParameterError("jensen-shannon compares probabilities, rows that add up to 1: record those instead")
     middle = (a + b) / 2
     parts = [np.where(x > 0, x * np.log(np.where(x > 0, x, 1) / np.where(x > 0, middle, 1)), 0) for x in (a, b)]

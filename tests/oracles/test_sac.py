@@ -12,7 +12,7 @@ from locard.distances import distance
 from locard.errors import ParameterError
 from locard.models import restrict
 from locard.models.callable import CallableModel
-from locard.queries import Queries
+from locard.queries import Population, Queries
 from locard.records import Access, Data, Domain
 from locard.representations.correlation import Correlation, correlation, spoken
 from locard.schemes import build
@@ -46,11 +46,23 @@ def plain_row(label, classes):
     return [value / sum(raised) for value in raised]
 
 
+def population():
+    copies, strangers = (
+        tuple(restrict(model, Access.LABELS) for model in models)
+        for models in (
+            [toy_model(0, noise=noise) for noise in (0.05, 0.1)],
+            [toy_model(seed) for seed in range(50, 53)],
+        )
+    )
+    return Population(derived=copies, independent=strangers)
+
+
 @pytest.mark.parametrize("kind", ["logits", "probabilities", "labels"])
-@pytest.mark.parametrize("variant", ["m", "normal", "source"])
+@pytest.mark.parametrize("variant", ["m", "normal", "source", "w", "jc"])
 def test_the_score_is_the_cards_formula_on_the_recorded_answers(variant, kind):
     params = {"variant": variant, "answers": kind}
-    fp = engine.extract(toy_model(0), scheme="sac", data=toy_data(), params=params, queries=30)
+    others = population() if variant == "w" else None
+    fp = engine.extract(toy_model(0), scheme="sac", data=toy_data(), params=params, queries=30, population=others)
     suspect = toy_model(1)
     tables = []
     for model in (toy_model(0), suspect):
@@ -96,9 +108,11 @@ def test_a_row_of_zeros_is_unrelated_to_others():
     assert correlation(np.array([[0.0, 0.0], [1.0, 2.0]]))[0, 1] == 0.5
 
 
-def test_a_derived_model_is_nearer_than_independent_ones():
-    fp = engine.extract(toy_model(0), scheme="sac", data=toy_data())
-    scheme = build("sac")
+@pytest.mark.parametrize("variant", ["m", "normal", "source", "w", "jc"])
+def test_a_derived_model_is_nearer_than_independent_ones(variant):
+    params, others = {"variant": variant}, population() if variant == "w" else None
+    fp = engine.extract(toy_model(0), scheme="sac", data=toy_data(), params=params, population=others)
+    scheme = build("sac", params)
     derived = [scheme.similarity(fp, engine.respond(fp, toy_model(0, noise=noise))) for noise in (0.02, 0.05, 0.1)]
     others = [scheme.similarity(fp, engine.respond(fp, toy_model(seed))) for seed in range(1, 11)]
     assert min(derived) > max(others)

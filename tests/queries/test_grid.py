@@ -1,5 +1,7 @@
 """The grid of QuRD: counted, built and run, every cell of it."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from locard.queries.segments import Segments
 from locard.queries.subsample import Subsample
 from locard.records import Access, Data, Domain
 from locard.representations.local_explanations import LocalExplanations
-from locard.schemes import build
+from locard.schemes import QueryScheme, build
 from locard.schemes._grid import grid
 from locard.testing import SCHEME_LAWS, check_scheme, toy_data, toy_model
 
@@ -24,6 +26,23 @@ DRAW = {"default": 100, "seed": 0, "population": None}
 def test_the_grid_has_as_many_cells_as_the_paper_evaluates(budget, cells):
     assert len(grid(budget)) == cells
     assert len({(cell.split, cell.name) for cell in grid(budget)}) == cells
+
+
+def test_a_budget_that_a_sampler_cannot_meet_leaves_it_out():
+    assert {cell.name.split("/")[0] for cell in grid(15)} == {"Random", "Negative", "NegativeAugment", "Boundary"}
+    assert len(grid(150)) == 76
+
+
+@pytest.mark.parametrize("budget", [10, 100])
+def test_every_cell_builds(budget):
+    for cell in grid(budget):
+        scheme = build(cell.scheme, cell.params)
+        assert isinstance(scheme, QueryScheme)
+        assert scheme.metric == cell.scheme.rsplit("+", 1)[1]
+        masks = re.search("Subsample([0-9]+)", cell.name)
+        if masks:
+            assert isinstance(scheme.sampler, Subsample)
+            assert scheme.sampler.masks == int(masks[1])
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -55,7 +74,8 @@ def test_masked_queries_are_explained_as_references_with_masks_are():
     explain = LocalExplanations(answers="logits")
     ours, theirs = explain.record(view, flat)["weights"], explain.record(view, kept)["weights"]
     assert ours == pytest.approx(theirs, abs=1e-4)
-    assert explain.cost(flat) == 128 == len(explain.inputs(flat))
+    assert explain.cost(flat) == 128
+    assert explain.inputs(flat) is flat.inputs
 
 
 def test_negative_seeds_are_mistakes():
@@ -63,8 +83,30 @@ def test_negative_seeds_are_mistakes():
     drawn = Subsample(masks=10, seeds="negative").draw(view, data, n=50, **DRAW)
     wrong = data.inputs[view.labels(data.inputs) != data.labels]
     # The first mask keeps all.
-    for image in drawn.inputs[::10]:
-        assert (wrong == image).reshape(len(wrong), -1).all(axis=1).any()
+    assert known(drawn.inputs[::10]) <= known(wrong)
+
+
+def test_what_is_masked_becomes_the_mean_of_all_data():
+    view, data = erring(30)
+    drawn = Subsample(masks=10, seeds="negative").draw(view, data, n=50, **DRAW).inputs.reshape(5, 10, 1, 8, 8)
+    mean = data.domain.deliver(data.inputs.mean(keepdims=True))[0, 0, 0, 0]
+    assert ((drawn == drawn[:, :1]) | (drawn == mean)).all()
+    assert (drawn == mean).any()
+
+
+def test_too_few_negative_seeds_are_said():
+    view, data = erring(3)
+    sampler = Subsample(masks=10, seeds="negative")
+    with pytest.raises(
+        ParameterError, match="5 misclassified inputs of two segments or more are needed, the data hold 3"
+    ):
+        sampler.draw(view, data, n=50, **DRAW)
+    with pytest.raises(ParameterError, match="must be a multiple of 10; got 55"):
+        sampler.draw(view, data, n=55, **DRAW)
+    with pytest.raises(ParameterError, match="negative seeds are found by true labels, and bare has none"):
+        sampler.draw(view, Data(inputs=data.inputs, labels=None, domain=data.domain, name="bare"), n=50, **DRAW)
+    with pytest.raises(ParameterError, match="unknown seeds 'negatives'; did you mean 'negative'"):
+        Subsample(seeds="negatives")
 
 
 def test_texts_are_subsampled_by_their_words():
@@ -96,31 +138,38 @@ def test_a_strangers_parts_are_checked():
 def erring(wrong, n=60):
     """Images and a model that gets the first `wrong` of them wrong."""
     data = toy_data(n)
-    truth = {image.tobytes(): label for image, label in zip(data.inputs, data.labels, strict=True)}
-    bad = {image.tobytes() for image in data.inputs[:wrong]}
-    labels = lambda x: np.array([(truth.get(i.tobytes(), 0) + (i.tobytes() in bad)) % 5 for i in x])  # noqa: E731
-    model = CallableModel(labels, domain=data.domain, outputs="labels", classes=5, name="erring")
+    answers = dict(zip(map(np.ndarray.tobytes, data.inputs), data.labels + (np.arange(n) < wrong), strict=True))
+    model = CallableModel(lambda x: np.array([answers[image.tobytes()] % 5 for image in x]), domain=data.domain,
+                          outputs="labels", classes=5, name="erring")  # fmt: skip
     return restrict(model, Access.LABELS), data
+
+
+def known(images):
+    return {image.tobytes() for image in images}
 
 
 def test_enough_mistakes_are_not_augmented():
     view, data = erring(30)
-    drawn = NegativeAugment().draw(view, data, n=20, **DRAW)
-    assert (view.labels(drawn.inputs) != 0).any()
-    assert {image.tobytes() for image in drawn.inputs} <= {image.tobytes() for image in data.inputs[:30]}
+    drawn = NegativeAugment().draw(view, data, n=20, **DRAW).inputs
+    assert known(drawn) <= known(data.inputs[:30])
+    assert len(known(drawn)) == 20
 
 
-def test_too_few_mistakes_are_mixed_and_mirrored():
+@pytest.mark.parametrize("n", [5, 6, 19, 20, 21, 35, 48])
+def test_too_few_mistakes_are_mixed_and_mirrored(n):
     view, data = erring(5)
-    drawn = NegativeAugment().draw(view, data, n=30, **DRAW).inputs
-    assert {image.tobytes() for image in drawn[:5]} == {image.tobytes() for image in data.inputs[:5]}
-    for start in (5, 20):
-        mixed, mirrored, upside = (drawn[at : at + 5] for at in (start, start + 5, start + 10))
-        assert np.array_equal(mirrored[: len(upside)], mixed[: len(upside), :, :, ::-1]) or start == 20
-        if start == 5:
-            assert np.array_equal(upside, mixed[:, :, ::-1])
-        pixels = data.inputs[:5]
-        assert all((pixels == pixel).any() for pixel in mixed[0].ravel()[:10])
+    drawn = NegativeAugment().draw(view, data, n=n, **DRAW).inputs
+    assert len(drawn) == n
+    assert known(drawn[:5]) == known(data.inputs[:5])
+    assert not known(drawn[5:]) & known(data.inputs)
+    for start in range(5, n, 15):
+        mixed, across, down = (drawn[at : at + 5] for at in range(start, start + 15, 5))
+        assert np.array_equal(across, mixed[: len(across), :, :, ::-1])
+        assert np.array_equal(down, mixed[: len(down), :, ::-1])
+        for image in mixed:
+            # Each pixel is the same pixel of one of two mistakes.
+            same = image == data.inputs[:5]
+            assert any((same[i] | same[j]).all() for i in range(5) for j in range(i))
 
 
 def test_negative_augment_refuses_what_it_cannot_mix():

@@ -12,7 +12,7 @@ from locard.queries import Population
 from locard.queries.contrast import Contrast
 from locard.queries.jpeg import Jpeg, compressed
 from locard.records import Access, Data, Domain
-from locard.schemes import build
+from locard.schemes import QueryScheme, build
 from locard.testing import SCHEME_LAWS, check_scheme, toy_data, toy_model
 
 pytest.importorskip("PIL.Image")
@@ -44,9 +44,14 @@ def test_mistakes_come_by_what_they_tell(population):
              for x, label in zip(drawn.inputs, said, strict=True)]  # fmt: skip
     assert drawn.extras["worth"] == pytest.approx(worth)
     assert (np.diff(worth) <= 1e-12).all()
-    everything = Contrast().draw(victim, data, n=int((victim.labels(data.inputs) != data.labels).sum()),
-                                 **{**DRAW, "population": population})  # fmt: skip
-    assert drawn.extras["worth"].min() >= np.sort(everything.extras["worth"])[::-1][59] - 1e-12
+    wrong = np.flatnonzero(victim.labels(data.inputs) != data.labels)
+    all_worth = [np.mean([model.labels(data.inputs[wrong]) == victim.labels(data.inputs[wrong]) for model in models],
+                         axis=0) for models in (population.derived, population.independent)]  # fmt: skip
+    best = np.sort(all_worth[0] - all_worth[1])[::-1]
+    assert drawn.extras["worth"] == pytest.approx(best[:60])
+    everything = Contrast().draw(victim, data, n=None, **{**DRAW, "default": 10**6, "population": population})
+    assert everything.extras["worth"] == pytest.approx(best[best > 0])
+    assert len(everything.inputs) < len(wrong)
 
 
 def test_contrast_needs_other_models_and_enough_mistakes(population):
@@ -54,7 +59,9 @@ def test_contrast_needs_other_models_and_enough_mistakes(population):
         engine.extract(toy_model(0), scheme="sac", data=toy_data(), params={"variant": "w"})
     right = restrict(toy_model(0), Access.LABELS).labels(toy_data().inputs)
     flawless = Data(inputs=toy_data().inputs, labels=right, domain=toy_data().domain, name="flawless")
-    with pytest.raises(ParameterError, match="10 inputs that the victim misclassifies are needed, the data hold 0"):
+    with pytest.raises(
+        ParameterError, match="10 mistakes of the victim that its copies repeat more often than other models are nee"
+    ):
         engine.extract(toy_model(0), scheme="sac", data=flawless, params={"variant": "w"}, population=population)
 
 
@@ -81,6 +88,16 @@ def test_colour_images_keep_their_shape_and_grey_quality_matters():
     assert error[0] > error[1] > error[2]
 
 
+def test_whole_numbers_stay_what_the_decoder_gave():
+    data = toy_data(20)
+    whole = Data(inputs=np.rint(data.inputs * 100).astype(np.int32), labels=None, name="percentages",
+                 domain=Domain(kind="image", shape=(1, 8, 8), dtype="int32", bounds=(0, 100)))  # fmt: skip
+    drawn = Jpeg().draw(restrict(toy_model(0), Access.LABELS), whole, n=20, **DRAW).inputs
+    levels = np.rint(whole.inputs / 100 * 255).astype(np.uint8)
+    expected = [np.rint(compressed(image, 25) / 255 * 100).astype(np.int32).tobytes() for image in levels]
+    assert {image.tobytes() for image in drawn} == set(expected)
+
+
 def test_what_is_no_picture_is_not_compressed():
     rows = Data(inputs=np.zeros((9, 2), np.float32), labels=None, name="rows",
                 domain=Domain(kind="tabular", shape=(2,)))  # fmt: skip
@@ -88,4 +105,11 @@ def test_what_is_no_picture_is_not_compressed():
         Jpeg().draw(restrict(toy_model(0), Access.LABELS), rows, n=2, **DRAW)
     with pytest.raises(ParameterError, match=r"quality must lie in \[1, 95\]; got 96"):
         Jpeg(quality=96)
-    assert build("sac", {"variant": "jc"}).sampler == Jpeg()
+
+
+def test_each_variant_needs_what_its_sampler_needs():
+    for variant, sampler in {"w": Contrast(), "jc": Jpeg()}.items():
+        scheme = build("sac", {"variant": variant})
+        assert isinstance(scheme, QueryScheme)
+        assert scheme.sampler == sampler
+        assert scheme.needs_population == (variant == "w")

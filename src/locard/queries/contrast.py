@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 @samplers.register("contrast")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """Mistakes of the victim, those first that tell its copies from other models best (SAC-w's queries [1]).
+    """Mistakes of the victim that its copies repeat and other models do not (SAC-w's queries [1]).
 
     A mistake is worth the share of the population's derived models that give the victim's answer to it, less the share
-    of the independent ones that do. The released code ships SAC-w's selection as a finished file and not the rule by
-    which surrogates made it; this rule is our reading of the paper's idea. The population's models choose queries and
-    must be judged nowhere.
+    of the independent ones that do. Those worth more than nothing are kept, the best first. The released code ships
+    SAC-w's selection as a finished file and not the rule by which surrogates made it; this rule is our reading of the
+    paper's idea. The population's models choose queries and must be judged nowhere.
 
-    The queries carry `worth`, (n,) float64 in [-1, 1].
+    The queries carry `worth`, (n,) float64 in (0, 1].
 
     [1] Guan, Liang, He. Are You Stealing My Model? Sample Correlation for Fingerprinting Deep Neural Networks. NeurIPS
     2022.
@@ -57,13 +57,15 @@ class Contrast:
                 for models in (others.derived, others.independent)
             )
             worth = derived - independent
+        order = np.argsort(-worth, kind="stable")
         order = take(
-            np.argsort(-worth, kind="stable"),
+            order[worth[order] > 0],
             n=n,
             default=default,
             least=10,
-            what="inputs that the victim misclassifies",
-            way_out=f"give more labelled data than {len(data)} inputs, ask fewer --queries, or sample 'random'",
+            what="mistakes of the victim that its copies repeat more often than other models",
+            way_out=f"give more labelled data than {len(data)} inputs, another population, fewer --queries, or sample "
+            "'negative' (sac: variant=source)",
         )
         return Queries(inputs=inputs[wrong[order]], extras={"worth": worth[order]})
 

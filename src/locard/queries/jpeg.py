@@ -58,12 +58,14 @@ class Jpeg:
                 f"jpeg compresses grey and colour images with known bounds; {data.name} holds {domain.text}: use the "
                 "sampler 'random' (sac: variant=normal)"
             )
-        rows = take(generator(seed, "jpeg/images").permutation(len(data)), n=n, default=default, least=2, what="images",
-                    way_out="give more data or ask fewer --queries")  # fmt: skip
+        order, way_out = generator(seed, "jpeg/images").permutation(len(data)), "give more data or ask fewer --queries"
+        rows = take(order, n=n, default=default, least=2, what="images", way_out=way_out)
         low, high = domain.bounds
         levels = np.rint((data.inputs[rows] - low) / (high - low) * 255).astype(np.uint8)
-        squeezed = np.stack([compressed(image, self.quality) for image in levels])
-        return Queries(inputs=domain.deliver((squeezed / np.float32(255) * (high - low) + low).astype(domain.dtype)))
+        images = np.stack([compressed(image, self.quality) for image in levels]) / 255 * (high - low) + low
+        if np.dtype(domain.dtype).kind in "iu":
+            images = np.rint(images)
+        return Queries(inputs=domain.deliver(images.astype(domain.dtype)))
 
 
 def compressed(image: np.ndarray, quality: int) -> np.ndarray:

@@ -27,8 +27,11 @@ class NegativeAugment:
 
     With m mistakes and n queries wanted, ceil((n - m) / (3 m)) rounds each add m mixtures, every mistake with the next
     in a new random order, and these mirrored left to right and top to bottom; the whole is cut to n. Mixtures are no
-    mistakes: nobody knows what they show. The released code's later revision divides by zero where there is no mistake;
-    here that is an error.
+    mistakes: nobody knows what they show. The patch is CutMix's for alpha = 1: its sides are sqrt(1 - λ) of the image's
+    with λ uniform on (0, 1).
+
+    We differ from the released code in two ways: it draws one patch for all mixtures of a round, we draw one for each;
+    and where there is no mistake, or one, which has nothing to be mixed with, we say so.
 
     [1] Godinot, Le Merrer, Penzo, Taïani, Trédan. Queries, Representation & Detection: The Next 100 Model
     Fingerprinting Schemes. AAAI 2025; after the authors' released code.

@@ -62,10 +62,22 @@ class Segments:
     def draw(
         self, victim: View, data: Data, *, n: int | None, default: int, seed: int, population: Population | None
     ) -> Queries:
-        """See `Sampler.draw`. Cost: no query to the victim. `inputs` are the references, unmasked.
+        """See `Sampler.draw`. Cost: no query to the victim. `inputs` are the references, unmasked."""
+        return self.among(data, np.arange(len(data)), "references", n=n, default=default, seed=seed)
+
+    def among(self, data: Data, rows: np.ndarray, what: str, *, n: int | None, default: int, seed: int) -> Queries:
+        """Queries of which the references are some of those rows of the data.
+
+        Args:
+            data: whose mean is the fill.
+            rows: row numbers.
+            what: what the rows are, for a message.
+            n: see `Sampler.draw`.
+            default: see `Sampler.draw`.
+            seed: see `Sampler.draw`.
 
         Raises:
-            ParameterError: n is no multiple of `masks`, or the inputs have no parts that can be masked.
+            ParameterError: n is no multiple of `masks`, or too few rows have parts that can be masked.
             MissingExtraError: images need scikit-image.
         """
         if n is not None and n % self.masks:
@@ -76,11 +88,11 @@ class Segments:
         if data.domain.kind == "tokens":
             raise ParameterError(f"{data.name} holds tokens, and no token stands for a masked one; give texts instead")
         rows = take(
-            generator(seed, "segments/references").permutation(_divisible(data)),
+            generator(seed, "segments/references").permutation(rows[_divisible(data, rows)]),
             n=None if n is None else n // self.masks,
             default=max(1, default // self.masks),
             least=1,
-            what="references of two segments or more",
+            what=f"{what} of two segments or more",
             way_out=f"give more data, ask fewer --queries, or set fewer masks than {self.masks}",
         )
         inputs = data.domain.deliver(data.inputs[rows])
@@ -165,12 +177,11 @@ def _cut(parent: np.ndarray, length: np.ndarray, pieces: int) -> np.ndarray:
     return np.unique(root, return_inverse=True)[1].reshape(parent.shape)
 
 
-def _divisible(data: Data) -> np.ndarray:
-    """Rows that have two segments or more."""
+def _divisible(data: Data, rows: np.ndarray) -> np.ndarray:
+    """Which of the rows have two segments or more, (rows,) bool."""
     if data.domain.kind == "text":
-        return np.flatnonzero([len(text.split()) > 1 for text in data.inputs])
-    entries = int(np.prod(data.domain.shape[-2:]))
-    return np.arange(len(data)) if entries > 1 else np.arange(0)
+        return np.array([len(text.split()) > 1 for text in data.inputs[rows]], bool)
+    return np.full(len(rows), int(np.prod(data.domain.shape[-2:])) > 1)
 
 
 def _mean(data: Data) -> np.ndarray:

@@ -27,6 +27,9 @@ class Subsample:
     seeds. Segments and masks are those of `Segments`; but here every masked input is a query, so that any
     representation can record the answers, and masks that happen to be equal count each time.
 
+    We differ from the released code in two ways: what is masked becomes the data's mean, as with Zest, not 0; and an
+    image is cut into `pieces` segments at least, where quickshift finds one or two in an image of 32 x 32 or less.
+
     Args:
         seeds: "random" inputs, or "negative" ones, which the victim misclassifies.
         masks: for each input; n must be a multiple of it.
@@ -58,17 +61,16 @@ class Subsample:
         self, victim: LabelView, data: Data, *, n: int | None, default: int, seed: int, population: Population | None
     ) -> Queries:
         """See `Sampler.draw`. Cost: one query to the victim for each input of the data, if its mistakes are wanted."""
+        rows, what = np.arange(len(data)), "inputs"
         if self.seeds == "negative":
             if data.labels is None:
                 raise ParameterError(
                     f"negative seeds are found by true labels, and {data.name} has none; give labelled data, or "
                     "seeds=random"
                 )
-            wrong = victim.labels(data.domain.deliver(data.inputs)) != data.labels
-            data = data.take(np.flatnonzero(wrong), f"mistakes on {data.name}")
-        drawn = Segments(masks=self.masks, pieces=self.pieces).draw(
-            victim, data, n=n, default=default, seed=seed, population=population
-        )
+            rows = np.flatnonzero(victim.labels(data.domain.deliver(data.inputs)) != data.labels)
+            what = "misclassified inputs"
+        drawn = Segments(masks=self.masks, pieces=self.pieces).among(data, rows, what, n=n, default=default, seed=seed)
         masks = drawn.extras["masks"]
         if data.domain.kind == "text":
             parts = np.array([len(text.split()) for text in drawn.inputs])

@@ -55,15 +55,16 @@ _MASKS: dict[str, tuple[str, dict[str, Any], str]] = {"ZLIME": ("local-explanati
 
 
 def grid(budget: int) -> list[Combination]:
-    """The combinations that a budget of so many queries allows: 96 from 100 queries on, 76 below.
+    """The combinations that a budget of so many queries allows.
 
     Args:
-        budget: queries to a suspect; samplers of 100 masks an input need 100.
+        budget: queries to a suspect. Pairs need an even number, samplers of k masks an input a multiple of k: at 100
+            and 200 there are 96 combinations, at 10, 20 and 50 there are 76.
     """
     found = []
     for split in SPLITS:
         for sampler, (ours, settings) in _SAMPLERS.items():
-            if budget % settings.get("masks", 1):
+            if budget % settings.get("masks", 2 if ours == "adversarial" else 1):
                 continue
             answers = _ANSWERS | (_PAIRS if ours == "adversarial" else {}) | (_MASKS if ours == "subsample" else {})
             found += [
