@@ -110,6 +110,22 @@ class Model(abc.ABC):
         """
         raise AccessError(f"{self.source} gives {self.grants.text} and does not show its layers")
 
+    def weight_gram(self, x: np.ndarray, loss: Loss) -> np.ndarray:
+        """Inner products of the gradients by all weights at any two inputs; adapters that grant MODULE override this.
+
+        Args:
+            x: (n, *shape), checked against the domain.
+            loss: maps (n, C) logits to (n,) losses in torch; it is called once on each batch, in the order of `x`.
+
+        Returns:
+            (n, n) float64, symmetric. The gradients themselves, n times as many numbers as weights, are never all held.
+
+        Raises:
+            AccessError: this model is no torch module.
+            ParameterError: it has no weights, or gives no gradient by them.
+        """
+        raise AccessError(f"{self.source} gives {self.grants.text} and no gradients by its weights")
+
     def weights(self) -> dict[str, np.ndarray]:
         """Named tensors; adapters that grant WEIGHTS override this.
 

@@ -145,6 +145,19 @@ class Session:
         self._spend(len(x))
         return self.model.activations(x, layers)
 
+    def weight_gram(self, x: np.ndarray, loss: Loss) -> np.ndarray:
+        """See `Model.weight_gram`; each input counts as one query."""
+        if Access.MODULE not in self.access.implied:
+            raise AccessError(f"gradients by the weights are asked of a view that grants {self.access.text}")
+        x = self.model.domain.check(x)
+        self._spend(len(x))
+        try:
+            return self.model.weight_gram(x, loss)
+        except LocardError:
+            raise
+        except Exception as error:
+            raise self.model.failure(x, error) from error
+
     def _ask(self, x: np.ndarray, missing: dict[Hashable, int]) -> None:
         keys, rows = list(missing), np.fromiter(missing.values(), np.int64)
         allowed = len(keys) if self.budget is None else min(len(keys), self.budget - self.asked)

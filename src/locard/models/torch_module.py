@@ -178,6 +178,16 @@ class TorchModel(Model):
                 parts.append((logits.detach().cpu().numpy(), gradient.cpu().numpy()))
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
+    def weight_gram(self, x: np.ndarray, loss: Loss) -> np.ndarray:
+        """See `Model.weight_gram`; the module's weights and their own gradients are left untouched."""
+        if Access.MODULE not in self.grants:
+            return super().weight_gram(x, loss)
+        from locard.models._gradients import weight_gram
+
+        with evaluating(self._module):
+            return weight_gram(self._module, self._tensor(x), loss, front=self._normalise, batch=self.batch_size,
+                               source=self.source)  # fmt: skip
+
     def _forward(self, x: np.ndarray) -> np.ndarray:
         import torch
 

@@ -161,6 +161,20 @@ class ModuleView(GradientView):
         """
         return self._session.activations(x, layers)
 
+    def weight_gram(self, x: np.ndarray, loss: Loss) -> np.ndarray:
+        """Inner products of the gradients by all weights at any two inputs.
+
+        Args:
+            x: (n, *shape), as the domain says.
+            loss: maps (n, classes) logits to (n,) losses, in torch.
+
+        Returns:
+            (n, n) float64, symmetric.
+
+        Cost: n queries, never answered from the journal.
+        """
+        return self._session.weight_gram(x, loss)
+
 
 _VIEWS: dict[Access, type[View]] = {
     Access.LABELS: LabelView,
