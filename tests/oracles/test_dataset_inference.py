@@ -48,13 +48,16 @@ def digits(tmp_path_factory):
         module = build("mlp", {"shape": [1, 8, 8], "classes": 10}, seed=len(name))
         fit(module, parts[data].inputs, parts[data].labels, recipe=Recipe(epochs=100, lr=1e-2, batch=32), seed=1)
         models[name] = TorchModel(module, domain=parts["private"].domain)
-    path = tmp_path_factory.mktemp("data") / "public.npz"
-    np.savez(path, x=parts["public"].inputs, y=parts["public"].labels)
+    path = tmp_path_factory.mktemp("data") / "private.npz"
+    np.savez(path, x=parts["private"].inputs, y=parts["private"].labels)
     return parts, models, str(path)
 
 
 def walked(view, x, classes, representation, seed=5):
-    queries = Queries(inputs=x, extras={"classes": classes, "walk": np.array([seed])})
+    domain = view.domain
+    grid = np.array([*(domain.bounds or (np.nan, np.nan)), domain.quantum or np.nan])
+    queries = Queries(inputs=x, extras={"classes": classes, "walk": np.array([seed]), "grid": grid,
+                                        "span": np.ones(domain.shape, np.float32)})  # fmt: skip
     return representation.record(view, queries)["margins"]
 
 
@@ -121,8 +124,8 @@ SETTINGS = {"directions": 4, "steps": 25, "scale": 6.0}
 def taken(digits, **params):
     parts, models, path = digits
     scheme = scheme_of("dataset-inference", SETTINGS)
-    return engine.extract(models["victim"], scheme="dataset-inference", data=parts["private"],
-                          queries=100 * scheme._each, params={"public": path, **SETTINGS, **params})  # fmt: skip
+    return engine.extract(models["victim"], scheme="dataset-inference", data=parts["public"],
+                          queries=100 * scheme._each, params={"private": path, **SETTINGS, **params})  # fmt: skip
 
 
 def test_the_victim_and_its_copy_show_the_effect_and_a_stranger_does_not(digits):
@@ -161,23 +164,28 @@ def test_where_private_and_public_are_one_the_papers_test_is_level():
 
 def test_what_is_missing_is_named(digits):
     parts, models, path = digits
-    extract = {"scheme": "dataset-inference", "data": parts["private"]}
-    with pytest.raises(ParameterError, match=r"no model has seen: name them \(--param public=\.\.\.\)"):
+    extract = {"scheme": "dataset-inference", "data": parts["public"]}
+    with pytest.raises(ParameterError, match=r"with their labels: name them \(--param private=\.\.\.\)"):
         engine.extract(models["victim"], **extract)
     with pytest.raises(ParameterError, match="so --queries must be a multiple of 3002; got 100"):
-        Members(public=path, each=1501).draw(restrict(models["victim"], Access.LABELS), parts["private"], n=100,
+        Members(private=path, each=1501).draw(restrict(models["victim"], Access.LABELS), parts["public"], n=100,
                                              default=1, seed=0, population=None)  # fmt: skip
     with pytest.raises(ParameterError, match="needs data with true labels"):
-        engine.extract(models["victim"], scheme="dataset-inference", data=replace(parts["private"], labels=None))
+        engine.extract(models["victim"], scheme="dataset-inference", data=replace(parts["public"], labels=None))
     table = Data(inputs=np.zeros((9, 6), np.float32), labels=np.zeros(9, np.int64), domain=FREE, name="rows")
     with pytest.raises(ParameterError, match="private and public data must be of one kind; rows holds tabular"):
         engine.extract(linear(np.eye(2, 6), np.zeros(2)), scheme="dataset-inference", data=table,
-                       params={"public": path})  # fmt: skip
+                       params={"private": path})  # fmt: skip
     view = restrict(toy_model(0), Access.LABELS)
-    with pytest.raises(ParameterError, match="margins need the true class of each input and a seed"):
+    with pytest.raises(
+        ParameterError,
+        match=r"margins need \'classes\' of shape \(3,\) with the queries, as \'members\' gives it; got none",
+    ):
         Margins().record(view, Queries(inputs=toy_data(3).inputs))
-    with pytest.raises(ParameterError, match="must be whole numbers"):
+    with pytest.raises(ParameterError, match=r"'classes' of shape \(3,\) with the queries, .* got float64"):
         walked(view, toy_data(3).inputs, np.zeros(3), Margins())
+    with pytest.raises(ParameterError, match="the walks' seed must be positive"):
+        walked(view, toy_data(3).inputs, np.zeros(3, np.int64), Margins(), seed=-1)
     with pytest.raises(ParameterError, match="25 inputs of each kind are to be drawn; got 3 and 3"):
         welch(np.zeros(6), np.arange(6) < 3, revealed=25)
 
@@ -194,3 +202,9 @@ def test_a_strangers_regressor_is_checked(digits):
         queries = {name: array for name, array in {**fp.queries, **change}.items() if array is not None}
         with pytest.raises(ArtefactError, match=message):
             scheme.similarity(replace(fp, queries=queries), fp)
+
+
+def test_a_fingerprint_names_the_private_file_but_not_where_it_lies(digits):
+    fp = taken(digits)
+    assert fp.params["private"] == "private.npz"
+    assert str(digits[2]).encode() not in fp.to_bytes()

@@ -9,7 +9,7 @@ import numpy as np
 
 from locard.data import read
 from locard.errors import ParameterError, check_number
-from locard.queries.base import Population, Queries, samplers, take
+from locard.queries.base import Population, Queries, reach, samplers, take
 from locard.records import Access, Data
 from locard.seeds import derive, generator
 
@@ -22,20 +22,23 @@ if TYPE_CHECKING:
 class Members:
     """As many random inputs of the owner's training data as of data of the same kind that no model has seen.
 
+    The data that are drawn from are those that no model has seen, as for every sampler.
+
     Args:
-        public: the data that no model has seen, a name or path as for any other data; it must be labelled.
+        private: the victim's training data, a name or path as for any other data; it must be labelled.
         each: queries that a representation asks for each input at the most; n must be a multiple of twice that.
 
-    The data that are drawn from are the victim's private training data. The queries carry `classes` (n,) int64, the
-    true class of each input, `member` (n,) uint8, 1 for the private ones, which come first, and `walk` (1,) int64, a
-    seed.
+    The queries carry `classes` (n,) int64, the
+    true class of each input, `member` (n,) uint8, 1 for the private ones, which come first; and for the walks
+    `walk` (1,) int64, a seed, `span`, the range of each entry, (*shape), and `grid` (3,) float64, the bounds and the
+    quantum of the inputs, NaN where there is none, so that every model is walked alike whatever it says of its own.
     """
 
     victim_access: ClassVar[Access] = Access(0)
     needs_labels: ClassVar[bool] = True
     needs_population: ClassVar[bool] = False
 
-    public: str = ""
+    private: str = ""
     each: int = 1
 
     def __post_init__(self) -> None:
@@ -46,10 +49,10 @@ class Members:
         self, victim: View, data: Data, *, n: int | None, default: int, seed: int, population: Population | None
     ) -> Queries:
         """See `Sampler.draw`. Cost: no query to the victim."""
-        if not self.public:
+        if not self.private:
             raise ParameterError(
-                f"{data.name} is taken for the victim's training data; beside it, labelled data of the same kind are "
-                "needed that no model has seen: name them (--param public=...)"
+                f"{data.name} is taken for data that no model has seen; beside it the victim's training data are "
+                "needed, with their labels: name them (--param private=...)"
             )
         pair = 2 * self.each
         if n is not None and n % pair:
@@ -57,9 +60,8 @@ class Members:
                 f"each of a private and a public input is asked up to {self.each} times, so --queries must be a "
                 f"multiple of {pair}; got {n}: ask another number, or set other steps (--param steps=...)"
             )
-        public = read(self.public)
         inputs, classes = [], []
-        for name, source in (("private", data), ("public", public)):
+        for name, source in (("private", read(self.private)), ("public", data)):
             if source.labels is None:
                 raise ParameterError(f"margins are measured from the true class, and {source.name} has no labels")
             if (source.domain.kind, source.domain.shape) != (data.domain.kind, data.domain.shape):
@@ -79,5 +81,7 @@ class Members:
                 "classes": np.concatenate([part[:size] for part in classes]).astype(np.int64),
                 "member": np.repeat(np.array([1, 0], np.uint8), size),
                 "walk": np.array([derive(seed, "members/walk")], np.int64),
+                "span": np.broadcast_to(reach(data), data.domain.shape).astype(np.float32),
+                "grid": np.array([*(data.domain.bounds or (np.nan, np.nan)), data.domain.quantum or np.nan]),
             },
         )

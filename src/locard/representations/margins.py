@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from locard.records import Domain
 
 NORMS = ("uniform", "gaussian", "laplace")
-# Width of a walk's first step for each kind of noise, as a share of the domain's range: the released code's numbers.
+# Width of a walk's first step for each kind of noise, as a share of `reach`: the released code's numbers.
 WIDTHS = {"uniform": 0.005, "gaussian": 0.005, "laplace": 0.01}
 # Walks that are on their way at once, in bytes.
 PIECE = 64 << 20
@@ -74,37 +74,32 @@ class Margins:
         """See `Representation.record`.
 
         Raises:
-            ParameterError: the queries carry no true classes or no seed of the walks.
+            ParameterError: the queries do not carry what the sampler "members" gives.
         """
-        classes, walk = queries.extras.get("classes"), queries.extras.get("walk")
+        classes, seed, span, domain = _checked(view.domain, queries)
         n = len(queries.inputs)
-        if classes is None or walk is None or classes.shape != (n,) or walk.shape != (1,):
-            raise ParameterError("margins need the true class of each input and a seed of the walks: 'classes', 'walk'")
-        if classes.dtype.kind not in "iu" or walk.dtype.kind not in "iu" or walk[0] < 0:
-            raise ParameterError("classes and the seed of the walks must be whole numbers")
         right = view.labels(queries.inputs) == classes
         found = np.zeros((n, 3 * self.directions), np.float32)
         size = max(1, PIECE // max(1, 3 * self.directions * queries.inputs[:1].nbytes))
-        noise = {norm: generator(int(walk[0]), f"margins/{norm}") for norm in NORMS}
+        noise = {norm: generator(seed, f"margins/{norm}") for norm in NORMS}
         for start in range(0, n, size):
             rows = slice(start, start + size)
             x = queries.inputs[rows]
-            ways = np.concatenate([self._noise(view.domain, len(x), noise[norm], norm) for norm in NORMS], axis=1)
-            found[rows] = self._walk(view, x, classes[rows], right[rows], ways)
+            ways = np.concatenate([self._noise(len(x), noise[norm], norm, span) for norm in NORMS], axis=1)
+            found[rows] = self._walk(view, x, classes[rows], right[rows], ways, domain)
         return {"margins": found}
 
-    def _noise(self, domain: Domain, n: int, source: np.random.Generator, norm: str) -> np.ndarray:
+    def _noise(self, n: int, source: np.random.Generator, norm: str, span: np.ndarray) -> np.ndarray:
         """(n, directions, *shape) float32, a walk's first step."""
-        shape = (n, self.directions, *domain.shape)
+        shape = (n, self.directions, *span.shape)
         if norm == "uniform":
             noise = source.uniform(-1, 1, shape)
         else:
             noise = source.normal(size=shape) if norm == "gaussian" else source.laplace(size=shape)
-        span = 1.0 if domain.bounds is None else domain.bounds[1] - domain.bounds[0]
         return (noise * (WIDTHS[norm] * self.scale * span)).astype(np.float32)
 
     def _walk(
-        self, view: LabelView, x: np.ndarray, classes: np.ndarray, right: np.ndarray, ways: np.ndarray
+        self, view: LabelView, x: np.ndarray, classes: np.ndarray, right: np.ndarray, ways: np.ndarray, domain: Domain
     ) -> np.ndarray:
         """(n, directions of all kinds) margins, all walks together."""
         margin = np.zeros(ways.shape[:2])
@@ -112,7 +107,7 @@ class Margins:
         for step in range(1, self.steps + 1):
             if len(rows) == 0:
                 break
-            points = view.domain.deliver((x[rows] + step * ways[rows, columns]).astype(x.dtype))
+            points = domain.deliver((x[rows] + step * ways[rows, columns]).astype(x.dtype))
             ends = view.labels(points) != classes[rows]
             if step == self.steps:
                 ends[:] = True
@@ -123,6 +118,31 @@ class Margins:
                 margin[rows[ends][here], columns[ends][here]] = length(change[here], norm)
             rows, columns = rows[~ends], columns[~ends]
         return margin
+
+
+def _checked(domain: Domain, queries: Queries) -> tuple[np.ndarray, int, np.ndarray, Domain]:
+    """Classes, seed, span, and the domain with the bounds and quantum that the walks were made for.
+
+    Raises:
+        ParameterError: one is missing or does not fit, as a stranger's fingerprint may be.
+    """
+    names, n = ("classes", "walk", "span", "grid"), len(queries.inputs)
+    arrays = [queries.extras.get(name) for name in names]
+    shapes, kinds = ((n,), (1,), domain.shape, (3,)), ("iu", "iu", "f", "f")
+    for name, array, shape, kind in zip(names, arrays, shapes, kinds, strict=True):
+        if array is None or array.shape != shape or array.dtype.kind not in kind:
+            found = "none" if array is None else f"{array.dtype} {array.shape}"
+            raise ParameterError(
+                f"margins need {name!r} of shape {shape} with the queries, as 'members' gives it; got {found}"
+            )
+    classes, walk, span, grid = (np.asarray(array) for array in arrays)
+    low, high, quantum = (float(number) for number in grid)
+    if walk[0] < 0 or not np.isfinite(span).all() or low >= high or quantum <= 0:
+        raise ParameterError(
+            "the walks' seed must be positive, their span finite, and their bounds and quantum in order"
+        )
+    bounds = None if np.isnan(low) or np.isnan(high) else (low, high)
+    return classes, int(walk[0]), span, replace(domain, bounds=bounds, quantum=None if np.isnan(quantum) else quantum)
 
 
 def length(change: np.ndarray, norm: str) -> np.ndarray:

@@ -6,8 +6,8 @@ around some private and some public inputs, says how private an input looks. The
 public inputs less that over other private ones. The paper's test is Welch's t on these (`welch`), which takes inputs
 for independent draws; here reference models, which did not see the private data, give the p-value.
 
-`--data` is the victim's *training* data here, `--param public=...` labelled data of the same kind that no model has
-seen. References must be trained on neither.
+`--data` are labelled data that no model has seen, as everywhere; `--param private=...` names the victim's training
+data. References must be trained on neither. The fingerprint holds some fifty of the private inputs.
 
 The released notebooks permute the axes of the margins before flattening them, so that a row holds one feature of many
 inputs, not all features of one, and both halves hold the same inputs; their p-values are better than the method is.
@@ -22,6 +22,7 @@ numbers after the authors' released code. [2] Szyller, Zhang, Liu, Asokan. On th
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,7 +49,7 @@ class DatasetInference(QueryScheme):
     """Wider margins on private data. Cost: up to 1 + 3 * `directions` * `steps` labels for each of 100 inputs.
 
     Args:
-        public: labelled data that no model has seen, a name or path.
+        private: the victim's training data with their labels, a name or path.
         directions: walks of each of three kinds from each input.
         steps: of a walk.
         scale: factor on the width of the walks' noises.
@@ -65,7 +66,7 @@ class DatasetInference(QueryScheme):
         eprint="2104.10706",
     )
 
-    public: str = ""
+    private: str = ""
     directions: int = 10
     steps: int = 50
     scale: float = 1.0
@@ -77,7 +78,7 @@ class DatasetInference(QueryScheme):
     @property
     def sampler(self) -> Sampler:
         """Private and public inputs."""
-        return Members(public=self.public, each=self._each)
+        return Members(private=self.private, each=self._each)
 
     @property
     def representation(self) -> Representation:
@@ -126,22 +127,28 @@ class DatasetInference(QueryScheme):
             extras={
                 "classes": drawn.extras["classes"][shown],
                 "member": drawn.extras["member"][shown],
-                "walk": drawn.extras["walk"],
+                **{name: drawn.extras[name] for name in ("walk", "span", "grid")},
                 **regressor,
             },
         )
         # The walks' noises follow the order of the inputs, so the victim walks anew as every suspect will.
         fingerprint = self._fingerprint(name, victim, data, kept, seed)
-        return replace(fingerprint, record=self.representation.record(victim, kept))
+        # The last part only: a fingerprint must not carry the paths of its maker's machine.
+        return replace(fingerprint, params={**fingerprint.params, "private": Path(self.private).name})
 
     def similarity(self, fp1: Fingerprint, fp2: Fingerprint) -> float:
-        """Mean of g over public inputs less that over private ones, in [-2, 2].
+        """Mean of g over public inputs less that over private ones, in [-2, 2], at most the victim's own.
+
+        A copy may know the private data even better than the victim; the cap keeps the order of all below.
 
         Raises:
             ArtefactError: the fingerprint holds no regressor or the record no margins that fit it.
         """
-        values, member = privacy(fp1, fp2)
-        return float(values[~member].mean() - values[member].mean())
+        effects = []
+        for record in (fp1, fp2):
+            values, member = privacy(fp1, record)
+            effects.append(float(values[~member].mean() - values[member].mean()))
+        return min(effects)
 
 
 def fit(margins: np.ndarray, member: np.ndarray, *, seed: int) -> dict[str, np.ndarray]:
