@@ -287,3 +287,16 @@ def test_cite_prints_each_paper_once(capsys):
 def test_cite_knows_the_nearest_name(capsys):
     assert locard("cite", "ipgard") == 2
     assert "unknown scheme 'ipgard'; did you mean 'ipguard'?" in capsys.readouterr().err
+
+
+def test_the_grid_is_listed_by_name(capsys):
+    assert locard("schemes", "--grid", "100") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 96
+    words = ["test", "RandomSubsample10/ZLIME", "subsample+local-explanations+l2", "--param", "sampler.masks=10"]
+    assert [*words, "representation.answers=logits"] in [line.split() for line in lines]
+    assert locard("schemes", "--grid", "50", "--json") == 0
+    cells = json.loads(capsys.readouterr().out)
+    assert len(cells) == 76
+    assert {"split": "test", "name": "Negative/Labels", "scheme": "negative+labels+hamming", "params": {}} in cells
+    assert locard("schemes", "--grid", "0") == 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from locard.schemes._grid import Combination, grid
 from locard.schemes.base import Scheme, build, parameters, schemes
 from locard.schemes.query import QueryScheme
 
-__all__ = ["QueryScheme", "Scheme", "build", "parameters", "schemes"]
+__all__ = ["Combination", "QueryScheme", "Scheme", "build", "grid", "parameters", "schemes"]

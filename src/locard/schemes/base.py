@@ -20,7 +20,7 @@ class Citation:
 
     Args:
         key: BibTeX key.
-        authors: "Given Family and Given Family".
+        authors: "Given Family and Given Family"; a family of two words in braces.
         title: of the paper.
         venue: journal or conference.
         year: of publication.
@@ -54,7 +54,7 @@ class Citation:
     def short(self) -> str:
         """As in "Cao et al. 2021"."""
         names = self.authors.split(" and ")
-        family = [name.split()[-1] for name in names]
+        family = [name.rpartition("{")[2].rstrip("}") if "{" in name else name.split()[-1] for name in names]
         who = family[0] if len(family) == 1 else " & ".join(family) if len(family) == 2 else f"{family[0]} et al."
         return f"{who} {self.year}"
 
@@ -62,7 +62,7 @@ class Citation:
 # Where AKH and the composed forms come from.
 QURD = Citation(
     key="godinot2025qurd",
-    authors="Augustin Godinot and Erwan Le Merrer and Camilla Penzo and François Taïani and Gilles Trédan",
+    authors="Augustin Godinot and Erwan {Le Merrer} and Camilla Penzo and François Taïani and Gilles Trédan",
     title="Queries, Representation & Detection: The Next 100 Model Fingerprinting Schemes",
     venue="AAAI",
     year=2025,

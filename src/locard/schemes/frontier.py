@@ -43,7 +43,7 @@ class FrontierStitching(QueryScheme):
     summary: ClassVar[str] = "agreement on true and false adversaries, the key of frontier stitching"
     citation: ClassVar[Citation | None] = Citation(
         key="lemerrer2020frontier",
-        authors="Erwan Le Merrer and Patrick Pérez and Gilles Trédan",
+        authors="Erwan {Le Merrer} and Patrick Pérez and Gilles Trédan",
         title="Adversarial Frontier Stitching for Remote Neural Network Watermarking",
         venue="Neural Computing and Applications",
         year=2020,
