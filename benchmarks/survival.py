@@ -168,10 +168,10 @@ def markdown(result: dict[str, Any]) -> str:
         f"Made by `benchmarks/survival.py`, seed {result['seed']}, {machine['architecture']}, one thread, torch "
         f"{machine['torch']}. Fashion-MNIST, small convolutional networks. Of each kind one copy of each of "
         f"{zoo.VICTIMS} victims; a cell says how many are flagged at alpha 0.05 by rank among twenty innocent models "
-        "of the victim's architecture, half of them trained on its data. Of 5, all flagged have a 95% interval of 48% to "
-        "100%, none of 0% to 52%. For `sensitive`, which claims `identical`, flagged is `altered`; `dataset-inference` "
-        "is judged by the ten models trained on other data alone, whose smallest p is 1/11, so that only its AUROC "
-        "tells.",
+        "of the victim's architecture, half of them trained on its data. Of 5, all flagged have a 95% interval of 48% "
+        "to 100%, none of 0% to 52%. For `sensitive`, which claims `identical`, flagged is `altered`. "
+        "`dataset-inference` is judged by the ten models trained on other data alone, whose smallest p is 1/11, so "
+        "that only its AUROC tells.",
         "",
         "`+` chooses its queries with a population of five copies and eight independent models, judged nowhere. "
         "Seconds are processor seconds of one extraction.",

@@ -16,7 +16,7 @@ from locard.seeds import generator
 if TYPE_CHECKING:
     import torch
 
-    from locard.models import GradientView
+    from locard.models import GradientView, LogitView
     from locard.models.base import Loss
 
 # Inputs whose logit gaps set the scale of the margin: its median is known to a few per cent.
@@ -84,7 +84,7 @@ class Boundary:
         movable(data, "boundary points")
         order = generator(seed, "boundary/seeds").permutation(len(data))
         draws = generator(seed, "boundary/targets").random(len(data))
-        depth = self._depth(victim, domain.deliver(inputs[order[:GAPS]]))
+        depth = self.margin * median_gap(victim, domain.deliver(inputs[order[:GAPS]]))
         step = self.lr * reach(data)
         wanted = default if n is None else n
         points, faces, start, found = [inputs[:0]], [np.empty((0, 2), np.int64)], 0, 0
@@ -114,16 +114,6 @@ class Boundary:
             extras={"faces": np.concatenate(faces)[:wanted], "depth": np.array([depth])},
         )
 
-    def _depth(self, victim: GradientView, inputs: np.ndarray) -> float:
-        logits = victim.logits(inputs).astype(np.float64)
-        if logits.shape[1] < 2:
-            raise ParameterError(f"a boundary needs two classes; {victim.source} has one")
-        top = np.partition(logits, -2, axis=1)[:, -2:]
-        gap = float(np.median(top[:, 1] - top[:, 0]))
-        if gap <= 0:
-            raise ParameterError(f"{victim.source} gives half of the data no one class: it has no boundary to stand on")
-        return self.margin * gap
-
     def _faces(self, logits: np.ndarray, draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(n, 2) classes i and j, and whether they are two."""
         own = logits.argmax(axis=1)
@@ -133,6 +123,22 @@ class Boundary:
             other = (draws * (logits.shape[1] - 1)).astype(np.int64)
             other += other >= own
         return np.stack([own, other], axis=1), own != other
+
+
+def median_gap(victim: LogitView, inputs: np.ndarray) -> float:
+    """The median over some inputs of the gap between a victim's largest and second largest logit.
+
+    Raises:
+        ParameterError: it has one class, or gives half of the inputs no one class.
+    """
+    logits = victim.logits(inputs).astype(np.float64)
+    if logits.shape[1] < 2:
+        raise ParameterError(f"a boundary needs two classes; {victim.source} has one")
+    top = np.partition(logits, -2, axis=1)[:, -2:]
+    gap = float(np.median(top[:, 1] - top[:, 0]))
+    if gap <= 0:
+        raise ParameterError(f"{victim.source} gives half of the data no one class: it has no boundary to stand on")
+    return gap
 
 
 def cross(
