@@ -82,8 +82,8 @@ def test_marks_lie_within_the_radius(fp, data):
 def test_with_a_population_no_mark_is_common(data):
     victim = restrict(toy_model(0, gradients=True), Access.MODULE)
     others = tuple(restrict(toy_model(seed), Access.LABELS) for seed in range(50, 60))
-    draw = DRAW | {"population": Population(independent=others)}
-    drawn = GhostEnsemble(stable=0.5).draw(victim, data, n=20, **draw)
+    population = Population(independent=others)
+    drawn = GhostEnsemble(stable=0.5).draw(victim, data, n=20, default=100, seed=0, population=population)
     agree = np.mean([model.labels(drawn.inputs) == drawn.extras["targets"] for model in others], axis=0)
     assert (agree <= 0.1).all()
 

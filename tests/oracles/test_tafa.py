@@ -115,20 +115,21 @@ def test_a_regression_is_fingerprinted_from_end_to_end():
     source = np.random.default_rng(3)
     weight, bias, out = source.normal(size=(20, 6)), source.normal(size=20), source.normal(size=(1, 20))
     victim, copy = network(weight, bias, out), network(weight + 0.01 * source.normal(size=weight.shape), bias, out)
-    others = [network(*(source.normal(size=shape) for shape in ((20, 6), 20, (1, 20)))) for _ in range(19)]
+
+    def other():
+        return network(source.normal(size=(20, 6)), source.normal(size=20), source.normal(size=(1, 20)))
+
+    others = [other() for _ in range(19)]
     fp = engine.extract(victim, scheme="tafa", data=table(), queries=60, params={"answers": "values"})
     fp = engine.calibrate(fp, references={"disjoint": others})
     assert fp.victim_access == fp.suspect_access == "VALUES"
     assert engine.verify(fp, copy).decision == "derived"
-    stranger = network(*(source.normal(size=shape) for shape in ((20, 6), 20, (1, 20))))
-    assert engine.verify(fp, stranger).decision == "no-evidence"
+    assert engine.verify(fp, other()).decision == "no-evidence"
 
 
 def test_what_does_not_fit_is_refused(fp):
     with pytest.raises(ParameterError, match="so --queries must be a multiple of 3; got 10"):
         engine.extract(toy_model(0), scheme="tafa", data=toy_data(), queries=10)
-    with pytest.raises(ParameterError, match="no room for lines of 17 steps: set a smaller eta"):
-        engine.extract(toy_model(0), scheme="tafa", data=toy_data(), params={"eta": 0.09})
     with pytest.raises(ParameterError, match="unknown kind of answers 'labels'"):
         build("tafa", {"answers": "labels"})
     words = Data(inputs=np.array(["a"], dtype=object), labels=None, name="texts",
@@ -157,3 +158,16 @@ def test_a_strangers_bends_are_checked(fp, arrays, error, message):
     queries = {name: array for name, array in {**fp.queries, **arrays}.items() if array is not None}
     with pytest.raises(error, match=message):
         SCHEME.similarity(replace(fp, queries=queries), fp)
+
+
+def test_on_a_coarse_grid_lines_are_shorter_and_on_a_coarser_one_there_are_none():
+    for quantum, lengths in ((1 / 16, 13), (1 / 4, None)):
+        domain = Domain(kind="image", shape=(1, 8, 8), bounds=(0.0, 1.0), quantum=quantum)
+        data = Data(inputs=domain.deliver(toy_data(20).inputs.copy()), labels=None, domain=domain, name="coarse")
+        if lengths is None:
+            with pytest.raises(ParameterError, match=r"coarse has no room for lines of three steps of 0\.25"):
+                ActivationBoundary()._lines(data, 4, 0)
+        else:
+            lines = ActivationBoundary()._lines(data, 4, 0)
+            assert lines.shape == (4, lengths, 1, 8, 8)
+            assert np.abs(np.diff(lines, axis=1)) == pytest.approx(quantum)

@@ -15,7 +15,7 @@ from locard.seeds import generator
 if TYPE_CHECKING:
     from locard.models import View
 
-# Places looked at on each line, on either side of its middle, and lines for each unit: the strongest quarter is kept.
+# The most places looked at on either side of a line's middle, and lines for each unit: the strongest quarter is kept.
 PLACES, TRIED = 8, 4
 # A bend below this share of the answers is rounding.
 ROUNDING = 1e-5
@@ -34,12 +34,14 @@ class ActivationBoundary:
 
     The paper's text was not at hand: that switching surfaces are found without data and for any task is its abstract's,
     the rest is reconstructed, and differs from the usual search for critical points. That bisects to a surface and
-    wants no other within 2 h. In a network of some thousand units hundreds of surfaces lie within a step of the 8-bit
-    grid, so none is alone; here a bend is what all surfaces within h add up to, and is searched by answers alone, no
-    weights and no gradients, so that regression is served too.
+    wants no other within 2 h. In a network of some twenty thousand units a hundred surfaces lie within a step of the
+    8-bit grid, so none is alone; here a bend is what all surfaces within h add up to, and is searched by answers alone,
+    no weights and no gradients, so that regression is served too. Nor are neighbouring places tried where a suspect
+    does not bend, as a search for surfaces that have drifted would do.
 
     Args:
-        eta: h, the step in every entry, as a share of `reach`; at least a quantum.
+        eta: h, the step in every entry, as a share of `reach`; at least a quantum. The first value that was tried: on
+            Fashion-MNIST half of it loses fine-tuned copies, and with twice as much innocent models match.
         answers: "logits", or "values" (regression, embeddings); what the representation records too.
 
     n, the number of queries, must be a multiple of 3. The queries carry `units` (n,) int64, and for each unit
@@ -66,7 +68,10 @@ class ActivationBoundary:
     ) -> Queries:
         """See `Sampler.draw`. Cost: 68 queries to the victim for each unit. No input of the data is asked."""
         if data.domain.kind not in ("image", "tabular") or np.dtype(data.domain.dtype).kind != "f":
-            raise ParameterError(f"bends are looked for between inputs; {data.name} holds {data.domain.text}")
+            raise ParameterError(
+                f"bends are looked for between inputs; {data.name} holds {data.domain.text}: use a scheme that "
+                "asks the data as they are (akh, sac with variant=normal or variant=source, zest)"
+            )
         if n is not None and n % 3:
             raise ParameterError(f"a bend is asked with three queries, so --queries must be a multiple of 3; got {n}")
         units = max(1, default // 3) if n is None else n // 3
@@ -102,17 +107,19 @@ class ActivationBoundary:
         if domain.quantum is not None:
             # Whole steps on the grid, so that the three points of a triple stay on one line.
             step = np.maximum(np.rint(step / domain.quantum), 1) * domain.quantum
-        room = (PLACES + 1) * step
+        sides = PLACES
         if domain.bounds is not None:
-            low, high = domain.bounds[0] + room, domain.bounds[1] - room
-            if np.any(low >= high):
-                raise ParameterError(f"{data.name} has no room for lines of {2 * PLACES + 1} steps: set a smaller eta")
+            # On a coarse grid shorter lines, so that their middles have room.
+            sides = min(PLACES, int(np.ceil((domain.bounds[1] - domain.bounds[0]) / (2 * np.max(step)))) - 2)
+            low, high = domain.bounds[0] + (sides + 1) * step, domain.bounds[1] - (sides + 1) * step
+            if sides < 1:
+                raise ParameterError(f"{data.name} has no room for lines of three steps of {np.max(step):g}")
         else:
             middle = data.inputs.mean(axis=0, dtype=np.float64)
             low, high = middle - 2 * reach(data), middle + 2 * reach(data)
         starts = domain.deliver((low + (high - low) * source.random((lines, *domain.shape))).astype(domain.dtype))
         ways = source.choice(np.array([-1.0, 1.0]), (lines, *domain.shape)) * step
-        places = np.arange(-PLACES, PLACES + 1).reshape(-1, *[1] * len(domain.shape))
+        places = np.arange(-sides, sides + 1).reshape(-1, *[1] * len(domain.shape))
         return domain.deliver((starts[:, None] + places * ways[:, None]).astype(domain.dtype))
 
 

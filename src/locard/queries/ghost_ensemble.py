@@ -97,7 +97,9 @@ class GhostEnsemble:
             if len(x) == 0:
                 continue
             points = self._moved(victim.module(), x, targets, reach(data), data.domain, random)
-            kept = self._stable(victim, points, targets, random) & _rare(population, points, targets)
+            kept = np.flatnonzero(self._stable(victim, points, targets, random))
+            if len(kept):
+                kept = kept[_rare(population, points[kept], targets[kept])]
             marks.append(points[kept])
             aims.append(targets[kept])
         found = sum(map(len, marks))

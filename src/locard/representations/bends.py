@@ -23,7 +23,7 @@ class Bends:
     "activation-boundary" gives them.
 
     Args:
-        answers: "logits", "probabilities" or "values" (regression, embeddings). Rounded answers lose the bends.
+        answers: "logits", "probabilities" or "values" (regression, embeddings). Coarsely rounded ones lose bends.
 
     Cost: three queries a unit.
 

@@ -17,6 +17,9 @@ and Applications 32, 2020, sections 3 and 4.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate
+from math import comb
 from typing import ClassVar
 
 import numpy as np
@@ -98,6 +101,6 @@ def theta(size: int, level: float = 0.05) -> int:
     """
     check_number("size", size, low=1)
     check_number("level", level, above=0, below=1)
-    from scipy import stats
-
-    return int(np.searchsorted(stats.binom.cdf(np.arange(size + 1), size, 0.5), level, "left")) - 1
+    # In whole numbers, so that a tail that equals the level counts as no smaller.
+    bound = Fraction(level) * 2**size
+    return sum(tail < bound for tail in accumulate(comb(size, z) for z in range(size + 1))) - 1

@@ -2,8 +2,8 @@
 
 A unit is a triple of inputs across surfaces where hidden units switch (`ActivationBoundary`). It matches if the
 suspect's bend, along the victim's direction, is at least `share` of the victim's; the score is the share of units that
-match. Surfaces are there whatever the task, so values of a regression serve as well as logits; labels do not, nor do
-rounded scores, and smooth activations hardly bend. Here reference models give the p-value.
+match. Surfaces are there whatever the task, so values of a regression serve as well as logits; labels do not, and
+smooth activations hardly bend. Here reference models give the p-value.
 
 [1] Pan, Zhang, Lu, Yang. TAFA: A Task-Agnostic Fingerprinting Algorithm for Neural Networks. ESORICS 2021. There is no
 code and the paper's text was not at hand; `ActivationBoundary` says what is reconstructed. The successor is `metav`.
