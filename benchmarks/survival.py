@@ -66,7 +66,9 @@ def main() -> int:
     zoo.build(arguments.models, seed=arguments.seed, processes=arguments.processes, progress=None)
     data, names = zoo.parts(), arguments.schemes.split(",") if arguments.schemes else schemes.names()
     np.savez(
-        arguments.models / PRIVATE, x=np.rint(255 * data["victim"].inputs).astype(np.uint8), y=data["victim"].labels
+        arguments.models / PRIVATE,
+        x=np.rint(255 * data["victim"].inputs).astype(np.uint8),
+        y=np.asarray(data["victim"].labels),
     )
     rows: dict[str, Any] = {}
     for name in names:

@@ -96,6 +96,7 @@ def only(data: Data, classes: tuple[int, ...]) -> Data:
     assert data.labels is not None
     rows = np.flatnonzero(np.isin(data.labels, classes))
     taken = data.take(rows)
+    assert taken.labels is not None
     return replace(
         taken, labels=np.searchsorted(classes, taken.labels), classes=tuple(data.classes[c] for c in classes)
     )

@@ -27,6 +27,13 @@ def schemes() -> str:
     )
 
 
+def survival() -> str:
+    """The newest table of `benchmarks/survival.py`."""
+    newest = max((ROOT / "benchmarks" / "results").glob("survival-*.md"))
+    rows = [line for line in newest.read_text().splitlines() if line.startswith("|")]
+    return "\n".join(rows) + "\n"
+
+
 def commands() -> str:
     """The help of every command."""
     import contextlib
@@ -41,7 +48,7 @@ def commands() -> str:
     return "\n" + "\n".join(pages) + "\n"
 
 
-TABLES: dict[str, Callable[[], str]] = {"schemes": schemes, "commands": commands}
+TABLES: dict[str, Callable[[], str]] = {"schemes": schemes, "survival": survival, "commands": commands}
 
 
 def renew(text: str) -> str:

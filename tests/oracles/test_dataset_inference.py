@@ -1,6 +1,7 @@
 """Dataset inference: margins in plain loops, the regressor's gradient, and the oracles of its card."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,8 +42,9 @@ def digits(tmp_path_factory):
     Two in five labels are random, so that there is something to learn by heart.
     """
     source, whole = np.random.default_rng(0), read("digits")
+    assert whole.labels is not None
     noise = np.where(source.random(len(whole)) < 0.4, source.integers(0, 10, len(whole)), whole.labels)
-    parts = split(replace(whole, labels=noise), {"private": 500, "other": 500, "public": 600}, seed=0)
+    parts: dict[str, Any] = split(replace(whole, labels=noise), {"private": 500, "other": 500, "public": 600}, seed=0)
     models = {}
     for name, data in (("victim", "private"), ("stranger", "other")):
         module = build("mlp", {"shape": [1, 8, 8], "classes": 10}, seed=len(name))
@@ -123,7 +125,7 @@ SETTINGS = {"directions": 4, "steps": 25, "scale": 6.0}
 
 def taken(digits, **params):
     parts, models, path = digits
-    scheme = scheme_of("dataset-inference", SETTINGS)
+    scheme: Any = scheme_of("dataset-inference", SETTINGS)
     return engine.extract(models["victim"], scheme="dataset-inference", data=parts["public"],
                           queries=100 * scheme._each, params={"private": path, **SETTINGS, **params})  # fmt: skip
 

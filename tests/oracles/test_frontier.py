@@ -1,5 +1,7 @@
 """Frontier stitching's key against the oracles of its card."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -85,7 +87,7 @@ def test_a_stitched_victim_gets_its_key_right_and_so_does_its_copy(fp):
 
 def test_the_papers_null_is_not_that_of_independent_models():
     """True adversaries hardly transfer between networks that have learnt the task: innocents get the key right."""
-    parts = split(read("digits"), {"ours": 500, "theirs": 500, "asked": 700}, seed=0)
+    parts: dict[str, Any] = split(read("digits"), {"ours": 500, "theirs": 500, "asked": 700}, seed=0)
     models = []
     for seed, kind in enumerate(("mlp", "mlp", "cnn", "cnn")):
         part = "theirs" if seed else "ours"

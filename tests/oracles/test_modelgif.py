@@ -1,6 +1,7 @@
 """ModelGiF against the oracles of its card, and its fields against plain loops."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from locard.representations.gradient_field import GradientField
 from locard.schemes import build
 from locard.testing import toy_data, toy_model
 
-SETTINGS = {"scheme": "modelgif", "params": {"nodes": 8, "kept": 4}, "queries": 90}
+SETTINGS: dict[str, Any] = {"scheme": "modelgif", "params": {"nodes": 8, "kept": 4}, "queries": 90}
 FREE = Domain(kind="tabular", shape=(6,))
 
 
@@ -109,7 +110,7 @@ def test_copies_score_above_strangers_of_any_architecture(fp):
 
 def test_ranked_references_are_where_independent_models_differ_most():
     others = tuple(seen(toy_model(seed, gradients=True)) for seed in range(50, 54))
-    settings = SETTINGS | {"params": {"nodes": 8, "kept": 4, "references": "ranked"}}
+    settings: dict[str, Any] = SETTINGS | {"params": {"nodes": 8, "kept": 4, "references": "ranked"}}
     fp = engine.extract(toy_model(0, gradients=True), data=toy_data(), population=Population(independent=others),
                         **settings)  # fmt: skip
     plain = engine.extract(toy_model(0, gradients=True), data=toy_data(), **SETTINGS)
@@ -127,17 +128,18 @@ def test_what_cannot_be_followed_is_refused(fp):
     with pytest.raises(
         ParameterError, match="each input is asked 9 times, so --queries must be a multiple of 9; got 10"
     ):
-        engine.extract(victim, data=data, **(SETTINGS | {"queries": 10}))
+        engine.extract(victim, data=data, scheme="modelgif", params=SETTINGS["params"], queries=10)
     with pytest.raises(ParameterError, match="6 inputs are needed, the data hold 5"):
-        engine.extract(victim, data=data, **(SETTINGS | {"queries": 54}))
+        engine.extract(victim, data=data, scheme="modelgif", params=SETTINGS["params"], queries=54)
     with pytest.raises(ParameterError, match="unknown kind of references 'best'"):
         build("modelgif", {"references": "best"})
     with pytest.raises(ParameterError, match="kept must lie in"):
         build("modelgif", {"nodes": 5})
+    modelgif: Any = build("modelgif")
     words = Data(inputs=np.array(["a"], dtype=object), labels=None, name="texts",
                  domain=Domain(kind="text", shape=(), dtype="str"))  # fmt: skip
     with pytest.raises(ParameterError, match="gradient fields need inputs that can be moved"):
-        build("modelgif").sampler.draw(seen(victim), words, n=None, default=51, seed=0, population=None)
+        modelgif.sampler.draw(seen(victim), words, n=None, default=51, seed=0, population=None)
     for baseline in (np.zeros(3, np.float32), np.full((1, 8, 8), np.nan, np.float32), np.zeros((1, 8, 8), np.int64)):
         broken = replace(fp, queries={**fp.queries, "baseline": baseline})
         with pytest.raises(ParameterError, match="the baseline must be one input of shape"):
