@@ -56,13 +56,11 @@ def table_model(seed=0, outputs="logits"):
 
 
 def torch_table(seed=0):
-    module = torch.nn.Sequential(
-        torch.nn.Linear(8, 16, bias=False), torch.nn.ReLU(), torch.nn.Linear(16, 4, bias=False)
-    )
+    layers = torch.nn.Linear(8, 16, bias=False), torch.nn.Linear(16, 4, bias=False)
     with torch.no_grad():
-        for layer, weight in zip((module[0], module[2]), weights(seed), strict=True):
+        for layer, weight in zip(layers, weights(seed), strict=True):
             layer.weight.copy_(torch.from_numpy(weight.T.copy()))
-    return TorchModel(module, domain=TABLE)
+    return TorchModel(torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1]), domain=TABLE)
 
 
 def rows(n=400):
