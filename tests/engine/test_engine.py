@@ -314,10 +314,37 @@ def test_schemes_that_cannot_compare_the_suspect_are_skipped(victim, data):
         lambda x: x.reshape(len(x), -1)[:, :3], domain=toy_domain(), outputs="logits", classes=3, name="three"
     )
     found = locard.compare(victim, three, data=data)
-    assert "the victim has 5 classes, three has 3" in found.skipped["zest"]
-    assert {verdict.scheme for verdict in found.evidence} >= {"akh", "sac"}
+    assert "the victim has 5 of them, three has 3" in found.skipped["zest"]
+    assert "akh compares answers class by class" in found.skipped["akh"]
+    assert "sac" in {verdict.scheme for verdict in found.evidence}
     with pytest.raises(ParameterError, match="three has 3"):
         locard.compare(victim, three, data=data, schemes=["zest"])
+
+
+def test_a_file_that_lies_about_its_cost_is_refused(victim, data):
+    fp = replace(locard.extract(victim, data=data), cost=1)
+    with pytest.raises(ArtefactError, match="says that it asks 1 queries, and its queries are 100: take it anew"):
+        locard.verify(fp, toy_model(1))
+
+
+def test_a_score_that_is_no_number_is_refused(victim, data, monkeypatch):
+    fp = locard.extract(victim, data=data)
+    monkeypatch.setattr("locard.schemes.akh.AKH.similarity", lambda *_: float("nan"))
+    with pytest.raises(ArtefactError, match="the score of akh is nan: the fingerprint or the record holds numbers out"):
+        locard.verify(fp, toy_model(1))
+    with pytest.raises(ArtefactError, match="the score of akh is nan"):
+        locard.calibrate(fp, references=[toy_model(1)])
+
+
+@pytest.mark.parametrize("changes", [
+    {"bounds": (0, 1)}, {"bounds": (np.float32(0), np.float32(1))}, {"quantum": np.float32(1 / 255)},
+    {"shape": [1, 8, 8]}, {"shape": (np.int64(1), 8, 8)},
+])  # fmt: skip
+def test_a_domain_of_any_numbers_makes_a_file_that_can_be_read(data, tmp_path, changes):
+    domain = replace(toy_domain(), **changes)
+    model = CallableModel(lambda x: toy_model(0)._forward(x), domain=domain, outputs="logits", classes=5, name="m")
+    fp = locard.extract(model, data=Data(inputs=data.inputs, labels=data.labels, domain=domain, name="d"))
+    assert Fingerprint.load(fp.save(tmp_path / "fp.locard")).content == fp.content
 
 
 def test_a_seed_of_numpy_is_a_seed(victim, data):

@@ -6,11 +6,11 @@ import pytest
 
 import locard
 from locard.engine.extract import extract
-from locard.errors import ArtefactError, CalibrationError, ParameterError
+from locard.errors import AccessError, ArtefactError, CalibrationError, ParameterError
 from locard.fingerprint import Fingerprint
 from locard.models import restrict
 from locard.queries import Population
-from locard.records import Access
+from locard.records import Access, Domain
 from locard.testing import toy_model
 
 
@@ -35,8 +35,34 @@ def test_a_fingerprint_names_the_models_that_chose_its_queries(fp, choosers, tmp
     assert again.content == fp.content != replace(fp, population=()).content
 
 
-def test_a_scheme_that_takes_no_population_names_none(victim, data, choosers):
-    assert extract(victim, data=data, population=Population(independent=views(*choosers))).population == ()
+def test_whoever_was_given_is_named_whether_the_scheme_looked_or_not(victim, data, choosers):
+    """Some schemes use a population where there is one and do without where there is none."""
+    fp = extract(victim, data=data, population=Population(independent=views(*choosers)))
+    assert len(fp.population) == 5
+    assert extract(victim, data=data).population == ()
+
+
+def test_no_model_counts_twice(victim, data, choosers):
+    for others in (Population(independent=views(*choosers, choosers[0])),
+                   Population(derived=views(choosers[0]), independent=views(*choosers))):  # fmt: skip
+        with pytest.raises(ParameterError, match=r"holds the same model twice \(toy-50, toy-50\)"):
+            extract(victim, data=data, params={"discount": True}, population=others)
+
+
+def test_a_population_of_another_task_is_named(victim, data):
+    domain = victim.domain
+    values = locard.load(lambda x: x.reshape(len(x), -1)[:, :2], domain=domain, outputs="values", name="values")
+    fewer = locard.load(lambda x: x.reshape(len(x), -1)[:, :2], domain=domain, outputs="logits", classes=2, name="two")
+    table = Domain(kind="tabular", shape=(6,))
+    other = locard.load(lambda x: x, domain=table, outputs="logits", classes=6, name="rows")
+    for model, error, message in [
+        (restrict(values, Access.VALUES), AccessError, "need labels of a population's models; values gives values"),
+        (restrict(fewer, Access.LABELS), ParameterError, "with the victim's 5 classes; two has 2: leave it out"),
+        (restrict(other, Access.LABELS), ParameterError, "takes the victim's inputs, .*; rows takes tabular"),
+    ]:
+        others = Population(independent=(*views(*(toy_model(seed) for seed in range(50, 53))), model))
+        with pytest.raises(error, match=message):
+            extract(victim, data=data, params={"discount": True}, population=others)
 
 
 def test_what_chose_may_not_calibrate(fp, choosers):
@@ -53,7 +79,7 @@ def test_a_suspect_that_chose_is_told(fp, choosers):
 
 def test_the_victim_is_not_independent_of_itself(victim, data):
     others = Population(independent=views(victim, *(toy_model(seed) for seed in range(50, 54))))
-    with pytest.raises(ParameterError, match="is among the independent models of its own population"):
+    with pytest.raises(ParameterError, match="is among the models of its own population"):
         extract(victim, data=data, params={"discount": True}, population=others)
 
 

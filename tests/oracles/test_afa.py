@@ -99,7 +99,7 @@ def test_the_score_is_the_targeted_success_rate(fp):
 def test_what_has_no_ghosts_is_refused(data):
     domain = Domain(kind="image", shape=(1, 8, 8), bounds=(0.0, 1.0))
     pooled = torch.nn.Sequential(torch.nn.Conv2d(1, 3, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    with pytest.raises(ParameterError, match="ghosts need a linear layer before the logits; Sequential has none"):
+    with pytest.raises(ParameterError, match="ghosts need a linear layer before the logits, and Sequential has none"):
         engine.extract(TorchModel(pooled, domain=domain), scheme="afa", data=data)
     doubled = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5), torch.nn.Softplus())
     with pytest.raises(ParameterError, match="whose answers are those of its last linear layer, as they are"):

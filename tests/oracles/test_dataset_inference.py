@@ -10,7 +10,7 @@ from scipy import stats
 
 from locard import engine
 from locard.data import read, split
-from locard.errors import ArtefactError, ParameterError
+from locard.errors import ArtefactError, CalibrationError, ParameterError
 from locard.models import restrict
 from locard.models.fitting import Recipe, build, fit
 from locard.models.torch_module import TorchModel
@@ -57,7 +57,7 @@ def digits(tmp_path_factory):
 
 def walked(view, x, classes, representation, seed=5):
     domain = view.domain
-    grid = np.array([*(domain.bounds or (np.nan, np.nan)), domain.quantum or np.nan])
+    grid = np.array([*(domain.bounds or (0.0, 0.0)), domain.quantum or 0.0])
     queries = Queries(inputs=x, extras={"classes": classes, "walk": np.array([seed]), "grid": grid,
                                         "span": np.ones(domain.shape, np.float32)})  # fmt: skip
     return representation.record(view, queries)["margins"]
@@ -167,7 +167,7 @@ def test_where_private_and_public_are_one_the_papers_test_is_level():
 def test_what_is_missing_is_named(digits):
     parts, models, path = digits
     extract = {"scheme": "dataset-inference", "data": parts["public"]}
-    with pytest.raises(ParameterError, match=r"with their labels: name them \(--param private=\.\.\.\)"):
+    with pytest.raises(ParameterError, match=r"with their labels: extract with --param private=\.\.\."):
         engine.extract(models["victim"], **extract)
     with pytest.raises(ParameterError, match="so --queries must be a multiple of 3002; got 100"):
         Members(private=path, each=1501).draw(restrict(models["victim"], Access.LABELS), parts["public"], n=100,
@@ -210,3 +210,48 @@ def test_a_fingerprint_names_the_private_file_but_not_where_it_lies(digits):
     fp = taken(digits)
     assert fp.params["private"] == "private.npz"
     assert str(digits[2]).encode() not in fp.to_bytes()
+
+
+def test_private_data_that_are_none_are_told(digits, tmp_path):
+    parts, models, path = digits
+    settings = {"scheme": "dataset-inference", "params": {**SETTINGS, "private": path}}
+    with pytest.raises(
+        ParameterError, match=r"inputs of .*private.npz are in digits:private too; data that the victim"
+    ):
+        engine.extract(models["victim"], data=parts["private"], **settings)
+    with pytest.raises(ParameterError, match="--queries must be a multiple of 602; got 61"):
+        engine.extract(models["victim"], data=parts["public"], queries=61, **settings)
+    # Of ten draws some show a stranger no wider margins, and these are refused.
+    answers = [refusal(models["stranger"], parts["public"], seed, settings) for seed in range(10)]
+    assert any("shows no wider margins on" in answer for answer in answers)
+    far = tmp_path / "far.npz"
+    np.savez(far, x=parts["private"].inputs, y=parts["private"].labels + 10)
+    with pytest.raises(ParameterError, match=r"far.npz has label 19; .* has 10 classes"):
+        engine.extract(models["victim"], scheme="dataset-inference", data=parts["public"], params={"private": str(far)})
+
+
+def test_models_of_the_private_data_are_no_references(digits):
+    fp = taken(digits)
+    lineage = replace(fp.lineage, data="its data")
+    fp = replace(fp, lineage=lineage)
+    twin = models_of(digits, "stranger", replace(lineage, seed=5))
+    with pytest.raises(
+        CalibrationError, match="was trained on the victim's data, so of dataset-inference, whose claim"
+    ):
+        engine.calibrate(fp, references=[twin])
+    other = models_of(digits, "stranger", replace(lineage, data="other data"))
+    verdict = engine.verify(engine.calibrate(fp, references=[other]), digits[1]["victim"])
+    assert "same-data" not in " ".join(notice.text for notice in verdict.warnings)
+
+
+def models_of(digits, name, lineage):
+    model = digits[1][name]
+    return TorchModel(model.module(), domain=model.domain, lineage=lineage)
+
+
+def refusal(model, data, seed, settings):
+    try:
+        engine.extract(model, data=data, queries=10 * 602, seed=seed, **settings)
+    except ParameterError as error:
+        return str(error)
+    return ""

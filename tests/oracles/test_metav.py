@@ -121,7 +121,8 @@ def test_one_query_of_two_linear_models_goes_along_their_difference(seed):
     domain = Domain(kind="tabular", shape=(16,))
     plus, minus = source.normal(size=(2, 1, 16))
     data = Data(inputs=source.normal(size=(50, 16)).astype(np.float32), labels=None, domain=domain, name="noise")
-    others = population([linear(plus, domain)] * 2, [linear(minus, domain)] * 2)
+    near = [[linear(w * (1 + shift), domain) for shift in (1e-3, 2e-3)] for w in (plus, minus)]
+    others = population(*near)
     fp = extract(others, victim=linear(plus, domain), data=data, queries=1, answers="logits", lr=0.2)
     (x,), apart = fp.queries["inputs"].astype(np.float64), (plus - minus)[0]
     assert abs(x @ apart) / np.linalg.norm(x) / np.linalg.norm(apart) > 0.75
@@ -251,7 +252,7 @@ def test_a_suspect_of_other_classes_is_refused(fp):
     other = TorchModel(
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)), domain=toy_domain(), source="it"
     )
-    with pytest.raises(ParameterError, match="reads 5 numbers for each query, it gives 3: use a scheme"):
+    with pytest.raises(ParameterError, match=r"the victim has 5 of them, it has 3\. Use a scheme"):
         engine.respond(fp, other)
 
 

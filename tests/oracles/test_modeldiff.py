@@ -263,9 +263,9 @@ def test_words_cannot_diverge(victim):
 
 
 def test_records_of_other_lengths_are_refused(fp):
-    with pytest.raises(ArtefactError, match=r"as many decision distances; got \(100,\) and \(99,\)"):
+    with pytest.raises(ArtefactError, match=r"as many decision distances; got float32 \(100,\) and float32 \(99,\)"):
         SCHEME.similarity(fp, replace(fp, record={"distances": fp.record["distances"][1:]}))
-    with pytest.raises(ArtefactError, match=r"as many decision distances; got \(0,\) and \(0,\)"):
+    with pytest.raises(ArtefactError, match=r"as many decision distances; got float64 \(0,\) and float64 \(0,\)"):
         SCHEME.similarity(replace(fp, record={}), replace(fp, record={}))
 
 

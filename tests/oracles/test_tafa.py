@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_refused(fp):
     with pytest.raises(ParameterError, match="bends are read off triples of inputs; got 4 inputs"):
         Bends().record(restrict(toy_model(0), Access.LOGITS), Queries(inputs=toy_data(4).inputs))
     wide = TorchModel(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 7)), domain=toy_model(0).domain)
-    with pytest.raises(ParameterError, match=r"the victim has 5 classes, .* has 7"):
+    with pytest.raises(ParameterError, match=r"the victim has 5 of them, .* has 7"):
         engine.respond(fp, wide)
 
 

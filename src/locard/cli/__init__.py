@@ -58,6 +58,8 @@ def run(argv: Sequence[str]) -> int:
         # must not complain either.
         sys.stdout = None
         return 0
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error or 'ask fewer queries, or set smaller parameters'}")
     except OSError as error:
         named = "" if error.filename is None else f" {os.fspath(error.filename)!r}"
         return _fail(f"cannot go on: {error.strerror or error}{named}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from locard.engine.extract import accuracy_on, printable
-from locard.engine.respond import Battery, check_askable
+from locard.engine.respond import Battery, check_askable, score_of
 from locard.errors import CalibrationError, LocardError
 from locard.evidence.preflight import doubles
 from locard.fingerprint import Fingerprint
@@ -162,6 +162,13 @@ def _score(fingerprints: Sequence[Fingerprint], model: Model, kind: str | None, 
             f"{model.source} helped to choose the queries of {', '.join(chosen)} (--population), and what selects "
             "may not calibrate as well: give others"
         )
+    known = fingerprints[0].lineage.data
+    trained = [fp.scheme for fp in fingerprints if fp.claim == "trained-on"]
+    if innocent and trained and known is not None and model.lineage.data == known:
+        raise CalibrationError(
+            f"{model.source} was trained on the victim's data, so of {', '.join(trained)}, whose claim is trained-on, "
+            "it is no innocent: give references trained on other data"
+        )
     if kind is None:
         kind = stratum(fingerprints[0], model.lineage) if innocent else model.lineage.derived_by or "unstated"
     battery = Battery(fingerprints, model)
@@ -172,7 +179,7 @@ def _score(fingerprints: Sequence[Fingerprint], model: Model, kind: str | None, 
                 name=_name(model),
                 digest=model.digest,
                 stratum=kind,
-                score=scheme.similarity(fingerprint, record),
+                score=score_of(fingerprint, record, scheme),
                 accuracy=accuracy_on(model, fingerprint.check),
             ),
             parent=model.lineage.parent,

@@ -10,12 +10,13 @@ import numpy as np
 
 from locard.data import read
 from locard.errors import AccessError, ParameterError, check_number
+from locard.evidence.preflight import doubles
 from locard.fingerprint import Fingerprint
 from locard.models import Model, Session, load, view
 from locard.models.session import Progress
 from locard.queries import Population
 from locard.records import Access, Data, Domain
-from locard.schemes import build
+from locard.schemes import Scheme, build, parameters
 from locard.seeds import generator
 
 CHECK_ROWS = 200
@@ -64,22 +65,31 @@ def extract(
     if built.victim_access not in victim.grants.implied:
         raise AccessError(
             f"{scheme} needs {built.victim_access.text} of the victim; {victim.source} gives {victim.grants.text}. "
-            "See `locard schemes` for those that need less"
+            f"{way_out(built, victim)}"
         )
     if built.needs_labels and owned.labels is None:
         raise ParameterError(f"{scheme} needs data with true labels; {owned.name} has none")
     if built.needs_population and population is None:
         raise ParameterError(f"{scheme} chooses its queries with other models: give a population (--population)")
-    if population is not None and victim.digest in {model.digest for model in population.independent}:
-        raise ParameterError(f"{victim.source} is among the independent models of its own population: give others")
+    if population is not None:
+        _check_population(victim, population)
     session = Session(victim, built.victim_access, progress=progress)
     handed = view(session, built.victim_access)
     fingerprint = built.extract(scheme, handed, owned, population=population, queries=queries, seed=seed)
     check, accuracy = _check(victim, owned, seed)
-    others = () if population is None else (*population.derived, *population.independent)
-    if built.needs_population:
-        fingerprint = replace(fingerprint, population=tuple(sorted({model.digest for model in others})))
+    if population is not None:
+        # Whether the scheme looked at them or not: some do where a population is given and do not need one.
+        others = (*population.derived, *population.independent)
+        fingerprint = replace(fingerprint, population=tuple(sorted(model.digest for model in others)))
     return replace(fingerprint, data=owned.digest, data_name=printable(owned.name), check=check, accuracy=accuracy)
+
+
+def way_out(scheme: Scheme, model: Model) -> str:
+    """What to do where a model gives less than a scheme needs."""
+    answers = (model.native.name or "").lower()
+    if "answers" in parameters(scheme) and model.native is not Access.LABELS:
+        return f"Set --param answers={answers} where the scheme takes them, or see `locard schemes` for others"
+    return "See `locard schemes` for those that need less"
 
 
 def fit(model: Model, data: Data) -> Data:
@@ -113,6 +123,16 @@ def fit(model: Model, data: Data) -> Data:
     if labels is not None and model.classes is not None and len(data) and int(labels.max()) >= model.classes:
         raise ParameterError(f"{data.name} has label {int(labels.max())}; {model.source} has {model.classes} classes")
     return replace(data, inputs=domain.check(data.inputs), domain=domain)
+
+
+def _check_population(victim: Model, population: Population) -> None:
+    """Refuse a population in which a model counts twice or is the victim."""
+    models = (*population.derived, *population.independent)
+    if any(model.digest == victim.digest for model in models):
+        raise ParameterError(f"{victim.source} is among the models of its own population: give others")
+    for digest in doubles([model.digest for model in models]):
+        names = ", ".join(model.source for model in models if model.digest == digest)
+        raise ParameterError(f"the population holds the same model twice ({names}); each must be there once")
 
 
 def printable(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from locard.errors import AccessError, ParameterError
+from locard.errors import AccessError, ArtefactError, ParameterError
 from locard.fingerprint import Fingerprint
 from locard.models import Model, Session, load, view
 from locard.models.session import Progress
@@ -61,6 +61,11 @@ class Battery:
         needed = Access(0)
         for fp, scheme in zip(self.fingerprints, self.schemes, strict=True):
             check_askable(fp, scheme, model, access)
+            if fp.cost != scheme.cost(fp):
+                raise ArtefactError(
+                    f"the fingerprint of {fp.scheme} says that it asks {fp.cost:,} queries, and its queries are "
+                    f"{scheme.cost(fp):,}: take it anew"
+                )
             needed |= scheme.suspect_access
         self.session = Session(model, needed, budget=budget, journal=journal, progress=progress)
 
@@ -106,6 +111,21 @@ class Battery:
             self.session.answer(np.concatenate(batch), rung)
             self.session.from_journal = counted
         return together
+
+
+def score_of(fingerprint: Fingerprint, record: Fingerprint, scheme: Scheme) -> float:
+    """Similarity of a record to a fingerprint.
+
+    Raises:
+        ArtefactError: it is no finite number, which only a damaged or hostile file gives.
+    """
+    score = scheme.similarity(fingerprint, record)
+    if not np.isfinite(score):
+        raise ArtefactError(
+            f"the score of {fingerprint.scheme} is {score}: the fingerprint or the record holds numbers out of range; "
+            "take the fingerprint anew"
+        )
+    return score
 
 
 def check_askable(fingerprint: Fingerprint, scheme: Scheme, model: Model, granted: Access | None = None) -> None:

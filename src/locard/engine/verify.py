@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from locard.engine.respond import Battery
+from locard.engine.respond import Battery, score_of
 from locard.errors import ArtefactError, ParameterError, check_number
 from locard.evidence import power, stratified, unchanged
 from locard.evidence.preflight import of_answers, of_calibration, of_identity
@@ -97,16 +97,21 @@ def judge(
             "take it anew"
         )
     calibration = fingerprint.calibration or Calibration()
-    score = scheme.similarity(fingerprint, record)
+    score = score_of(fingerprint, record, scheme)
     if fingerprint.claim == "identical":
         evidence = unchanged(score, scheme.similarity(fingerprint, fingerprint), scheme.statistic)
         shares, reason = None, "an unchanged model is never flagged; what changes are seen is measured in benchmarks"
         warnings = [*notices, *of_identity(evidence.p_value == 0)]
     else:
-        evidence = stratified(calibration.references, score, scheme.statistic)
+        evidence = stratified(calibration.references, score, scheme.statistic, fingerprint.claim)
         shares = power(calibration.derived, calibration.references, alpha)
         reason = None if shares else "no derived models were given when the fingerprint was calibrated (--derived)"
-        warnings = [*notices, *of_calibration(fingerprint.calibration, alpha=alpha, accuracy=fingerprint.accuracy)]
+        warnings = [
+            *notices,
+            *of_calibration(
+                fingerprint.calibration, alpha=alpha, accuracy=fingerprint.accuracy, claim=fingerprint.claim
+            ),
+        ]
     decision: Decision = "uncalibrated"
     if evidence.p_value is not None:
         decision = FLAGGED[fingerprint.claim] if evidence.p_value <= alpha else "no-evidence"

@@ -14,9 +14,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from locard.errors import CalibrationError
-from locard.records import Evidence, Null, Reference
+from locard.records import Claim, Evidence, Null, Reference
 
 STRATA = ("disjoint", "same-data", "same-architecture", "foreign-theft")
+# Of a claim about data those that share them are no innocents.
+EXPECTED: dict[Claim, tuple[str, ...]] = {
+    "derived": STRATA, "identical": (), "trained-on": ("disjoint", "foreign-theft"),
+}  # fmt: skip
 
 
 def p_value(references: Sequence[float] | np.ndarray, score: float) -> float:
@@ -40,7 +44,7 @@ def p_value(references: Sequence[float] | np.ndarray, score: float) -> float:
     return float((1 + np.count_nonzero(scores >= score)) / (scores.size + 1))
 
 
-def stratified(references: Sequence[Reference], score: float, statistic: str) -> Evidence:
+def stratified(references: Sequence[Reference], score: float, statistic: str, claim: Claim = "derived") -> Evidence:
     """The evidence of one score: p in each stratum, the largest of them reported.
 
     The null moves with how much references and victim have in common, and nobody knows the suspect's stratum, so the
@@ -50,11 +54,12 @@ def stratified(references: Sequence[Reference], score: float, statistic: str) ->
         references: reference models with their strata; none at all gives evidence without a p-value.
         score: the suspect's.
         statistic: name of the score.
+        claim: what it speaks of; it says which strata are looked for.
     """
     sizes = dict(sorted(Counter(reference.stratum for reference in references).items()))
     if not sizes:
         return Evidence(score=score, statistic=statistic, p_value=None, p_value_floor=None, p_values={},
-                        null=Null(kind="none", missing=STRATA))  # fmt: skip
+                        null=Null(kind="none", missing=EXPECTED[claim]))  # fmt: skip
     values = {
         stratum: p_value([reference.score for reference in references if reference.stratum == stratum], score)
         for stratum in sizes
@@ -71,6 +76,6 @@ def stratified(references: Sequence[Reference], score: float, statistic: str) ->
             n=len(references),
             strata=sizes,
             deciding=deciding,
-            missing=tuple(stratum for stratum in STRATA if stratum not in sizes),
+            missing=tuple(stratum for stratum in EXPECTED[claim] if stratum not in sizes),
         ),
     )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from locard.evidence.conformal import STRATA
-from locard.records import Calibration, Notice
+from locard.evidence.conformal import EXPECTED
+from locard.records import Calibration, Claim, Notice
 
 # A median reference so much less accurate than the victim is no match for it.
 ACCURACY_GAP = 0.1
@@ -48,13 +48,16 @@ def of_answers(
     return [Notice(code=code, text=text) for code, text in found.items()]
 
 
-def of_calibration(calibration: Calibration | None, *, alpha: float, accuracy: float | None) -> list[Notice]:
+def of_calibration(
+    calibration: Calibration | None, *, alpha: float, accuracy: float | None, claim: Claim = "derived"
+) -> list[Notice]:
     """What the references cannot tell.
 
     Args:
         calibration: the fingerprint's, or None.
         alpha: the level asked for.
         accuracy: the victim's accuracy on the check inputs, or None.
+        claim: what the score speaks of.
     """
     references = () if calibration is None else calibration.references
     if not references:
@@ -69,7 +72,7 @@ def of_calibration(calibration: Calibration | None, *, alpha: float, accuracy: f
                 f"{np.ceil(1 / alpha - 1 - 1e-9):.0f}"
             )
             notices.append(Notice(code="too-few-references", text=text))
-    missing = [stratum for stratum in STRATA if stratum not in sizes]
+    missing = [stratum for stratum in EXPECTED[claim] if stratum not in sizes]
     if missing:
         text = f"no references in {', '.join(missing)}: the error rate is not known for a suspect of that kind"
         notices.append(Notice(code="missing-stratum", text=text))

@@ -80,13 +80,18 @@ class Anchored:
         answer of each derived model, and two gradients of each independent one.
         """
         movable(data, "anchored points")
-        others = pool(population, derived=1, independent=1, what="anchored points")
+        others = pool(population, derived=1, independent=1, what="anchored points", like=victim)
         _need(others.derived, Access.LOGITS)
         _need(others.independent, Access.GRADIENTS)
         wanted = default if n is None else n
         x, own = self._anchors(victim, data, wanted * self.candidates, seed)
         crossing = deepfool(victim, x, domain=data.domain)
         x, own = x[crossing.crossed], own[crossing.crossed]
+        if len(x) == 0:
+            raise ParameterError(
+                f"none of {len(crossing.crossed)} inputs of {data.name} can be moved across a boundary of "
+                f"{victim.source}: give other data"
+            )
         step = to_boundary(victim, x, own, crossing.step[crossing.crossed] * 1.02, data.domain)
         other = victim.labels(_within(x + 1.001 * step, data.domain))
         moved = other != own

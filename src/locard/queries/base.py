@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
-from locard.errors import ArtefactError, ParameterError
+from locard.errors import AccessError, ArtefactError, ParameterError
 from locard.records import Access, Data
 from locard.registry import Registry
 
@@ -136,7 +136,15 @@ def movable(data: Data, what: str) -> None:
         )
 
 
-def pool(population: Population | None, *, derived: int, independent: int, what: str) -> Population:
+def pool(
+    population: Population | None,
+    *,
+    derived: int,
+    independent: int,
+    what: str,
+    like: View | None = None,
+    classes: bool = True,
+) -> Population:
     """The population, which must hold so many models of each kind at least.
 
     Args:
@@ -144,9 +152,12 @@ def pool(population: Population | None, *, derived: int, independent: int, what:
         derived: fewest models derived from the victim.
         independent: fewest models made without it.
         what: the sampler, for the message ("conferrable examples").
+        like: the victim, whose inputs all must take and whose labels they must have; None leaves that to the caller.
+        classes: whether they must have the victim's number of classes.
 
     Raises:
-        ParameterError: none, or too few.
+        ParameterError: none, or too few, or one that takes other inputs or has other classes.
+        AccessError: one that gives no labels.
     """
     here = Population() if population is None else population
     if len(here.derived) < derived or len(here.independent) < independent:
@@ -155,15 +166,35 @@ def pool(population: Population | None, *, derived: int, independent: int, what:
             f"{len(here.derived)} and {len(here.independent)} were given: give a folder with more of them "
             "(--population DIR)"
         )
+    if like is not None:
+        for model in (*here.derived, *here.independent):
+            _check_member(model, like, what, classes=classes)
     return here
 
 
-def unit_means(queries: dict[str, np.ndarray], values: np.ndarray | None) -> np.ndarray:
+def _check_member(model: View, like: View, what: str, *, classes: bool) -> None:
+    ours, theirs = like.domain, model.domain
+    if (ours.kind, ours.shape) != (theirs.kind, theirs.shape):
+        raise ParameterError(
+            f"{what} need a population that takes the victim's inputs, {ours.text}; {model.source} takes "
+            f"{theirs.text}: leave it out"
+        )
+    if not hasattr(model, "labels"):
+        raise AccessError(f"{what} need labels of a population's models; {model.source} gives values: leave it out")
+    if classes and None not in (like.classes, model.classes) and like.classes != model.classes:
+        raise ParameterError(
+            f"{what} need a population with the victim's {like.classes} classes; {model.source} has {model.classes}: "
+            "leave it out"
+        )
+
+
+def unit_means(queries: dict[str, np.ndarray], values: np.ndarray | None, *, size: int | None = None) -> np.ndarray:
     """The mean over each unit of a value for each query.
 
     Args:
         queries: the arrays of a fingerprint; `units` (n,) says which unit a query belongs to, numbered from 0.
         values: (n,) numbers or truths, or None where a record has none.
+        size: queries of every unit, or None where units may differ.
 
     Returns:
         (units,) float64.
@@ -182,4 +213,6 @@ def unit_means(queries: dict[str, np.ndarray], values: np.ndarray | None) -> np.
     sizes = np.bincount(units)
     if not sizes.all():
         raise ArtefactError(f"unit {int(np.argmin(sizes))} has no query")
+    if size is not None and (sizes != size).any():
+        raise ArtefactError(f"every unit must have {size} queries; got {int(sizes.min())} to {int(sizes.max())}")
     return np.bincount(units, values.astype(np.float64)) / sizes

@@ -44,7 +44,7 @@ class Contrast:
         Cost: one query to the victim for each input of the data, one to each of the population's models for each
         mistake.
         """
-        others = pool(population, derived=1, independent=1, what="mistakes chosen by contrast")
+        others = pool(population, derived=1, independent=1, what="mistakes chosen by contrast", like=victim)
         if data.labels is None:
             raise ParameterError(f"mistakes are found by true labels, and {data.name} has none; give labelled data")
         inputs = data.domain.deliver(data.inputs)

@@ -120,7 +120,9 @@ class DeepFool:
             open_ = open_[~sound]
         kept = np.flatnonzero(width)
         faces = np.stack([crossing.own, other], axis=1)[kept]
-        distance = np.linalg.norm(crossing.step[kept].reshape(len(kept), -1).astype(np.float64), axis=1)
+        distance = np.linalg.norm(
+            crossing.step[kept].reshape(len(kept), int(np.prod(x.shape[1:]))).astype(np.float64), axis=1
+        )
         return inside[kept], outside[kept], faces, distance, width[kept]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from locard.errors import ParameterError, check_number, unknown
-from locard.queries.base import Population, Queries, movable, reach, samplers
+from locard.queries.base import Population, Queries, movable, pool, reach, samplers
 from locard.records import Access, Data, Domain
 from locard.seeds import derive, generator
 
@@ -85,6 +85,8 @@ class GhostEnsemble:
         movable(data, "adversarial marks")
         if victim.classes is None or victim.classes < 2:
             raise ParameterError(f"a mark needs a class to aim at, and {victim.source} does not have two")
+        if population is not None:
+            pool(population, derived=0, independent=0, what="adversarial marks", like=victim)
         wanted = default if n is None else n
         order, start = generator(seed, "ghost-ensemble/seeds").permutation(len(data)), 0
         draws = generator(seed, "ghost-ensemble/targets").random(len(data))
@@ -211,7 +213,9 @@ def last_linear(module: torch.nn.Module) -> torch.nn.Linear:
 
     layers = [part for part in module.modules() if isinstance(part, torch.nn.Linear)]
     if not layers:
-        raise ParameterError(f"ghosts need a linear layer before the logits; {type(module).__name__} has none")
+        raise ParameterError(
+            f"ghosts need a linear layer before the logits, and {type(module).__name__} has none: use ipguard"
+        )
     return layers[-1]
 
 

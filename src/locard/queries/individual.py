@@ -39,7 +39,9 @@ class Individual:
         self, victim: LabelView, data: Data, *, n: int | None, default: int, seed: int, population: Population | None
     ) -> Queries:
         """See `Sampler.draw`. Cost: one query to the victim for each input of the data, n to each independent model."""
-        others = pool(population, derived=0, independent=FEWEST, what="mistakes weighed by how seldom they are made")
+        others = pool(
+            population, derived=0, independent=FEWEST, what="mistakes weighed by how seldom they are made", like=victim
+        )
         drawn = Negative().draw(victim, data, n=n, default=default, seed=seed, population=None)
         said = victim.labels(drawn.inputs)
         repeated = sum((_labels(model, drawn.inputs) == said).astype(np.int64) for model in others.independent)

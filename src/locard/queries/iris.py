@@ -69,7 +69,7 @@ class Iris:
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_number("lift", self.lift, above=0, below=1)
-        check_number("variants", self.variants, low=1)
+        check_number("variants", self.variants, low=1, high=1000)
         check_number("candidates", self.candidates, low=1)
         check_number("sparsity", self.sparsity, low=0)
         check_number("lr", self.lr, above=0)
@@ -83,7 +83,7 @@ class Iris:
         Cost: `steps` gradients of the victim and one answer of each model of the population for each candidate point.
         """
         movable(data, "points where classes meet")
-        others = pool(population, derived=2, independent=2, what="points where classes meet")
+        others = pool(population, derived=2, independent=2, what="points where classes meet", like=victim)
         size = self.variants + 1
         if n is not None and n % size:
             raise ParameterError(

@@ -87,7 +87,7 @@ class Meta:
         """Check the ranges."""
         if self.answers not in ANSWERS:
             raise unknown("kind of answers", self.answers, ANSWERS)
-        check_number("hidden", self.hidden, low=1)
+        check_number("hidden", self.hidden, high=10_000, low=1)
         check_number("steps", self.steps, low=1)
         check_number("models", self.models, low=2)
         check_number("lr", self.lr, low=0)
@@ -123,7 +123,8 @@ class Meta:
             x, verifier = self._together(school, verifier, start, data, seed)
             verifier = self._alone(school, verifier, x)
             said = log_odds(school.answers(np.array([0]), x), verifier).item()
-        if said <= 0:
+        # Written so that no number counts as not known.
+        if not said > 0:
             raise ParameterError(
                 f"the verifier does not know {victim.source} itself (log-odds {said:.2g}): its independent models "
                 f"answer as it does, or {self.steps} steps are too few: give other models (--population DIR) or more "

@@ -76,7 +76,7 @@ class RankedReferences:
         self, victim: GradientView, data: Data, *, n: int | None, default: int, seed: int, population: Population | None
     ) -> Queries:
         """See `Sampler.draw`. Cost: 40 gradients of the victim and of each independent model for each input kept."""
-        others = pool(population, derived=0, independent=1, what="ranked references")
+        others = pool(population, derived=0, independent=1, what="ranked references", like=victim, classes=False)
         inputs = data.domain.deliver(data.inputs[_rows(data, n, default, seed, each=self.each, tried=TRIED)])
         baseline = _mean(data)
         ours = fields(victim, inputs, baseline, nodes=NODES, kept=KEPT)

@@ -56,8 +56,8 @@ class Segments:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_number("masks", self.masks, low=2)
-        check_number("pieces", self.pieces, low=2)
+        check_number("masks", self.masks, low=2, high=1_000_000)
+        check_number("pieces", self.pieces, low=2, high=MOST)
 
     def draw(
         self, victim: View, data: Data, *, n: int | None, default: int, seed: int, population: Population | None

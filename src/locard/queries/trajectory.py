@@ -83,7 +83,8 @@ class Trajectory:
                 f"each trajectory has {points} points, so --queries must be a multiple of {points}; got {n}: ask "
                 "another number, or set other classes or length (--param classes=...)"
             )
-        wanted = max(1, default // points) if n is None else n // points
+        # As many walks by default whatever the number of classes.
+        wanted = max(1, default // (1 + (self.classes - 1) * self.length)) if n is None else n // points
         order = generator(seed, "trajectory/seeds").permutation(len(data))
         source = generator(seed, "trajectory/classes")
         walks, start = [np.empty((0, points, *data.domain.shape), np.dtype(data.domain.dtype))], 0

@@ -39,7 +39,13 @@ class Domain:
     columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a dtype that a fingerprint could not hold."""
+        """Bring numbers to plain ones, as a fingerprint holds them, and refuse a dtype that it could not hold."""
+        object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
+        object.__setattr__(self, "columns", tuple(self.columns))
+        if self.bounds is not None:
+            object.__setattr__(self, "bounds", (float(self.bounds[0]), float(self.bounds[1])))
+        if self.quantum is not None:
+            object.__setattr__(self, "quantum", float(self.quantum))
         if self.dtype not in _DTYPES:
             raise ParameterError(f"domain.dtype must be one of {', '.join(_DTYPES)}; got {self.dtype!r}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -17,7 +17,12 @@ class Representation(Protocol):
     """Asks queries and reduces the answers.
 
     A frozen dataclass whose fields are the parameters that change the value.
+
+    Attributes:
+        by_class: whether two records can only be compared class by class.
     """
+
+    by_class: ClassVar[bool]
 
     @property
     def access(self) -> Access:

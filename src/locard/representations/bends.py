@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ class Bends:
 
     [1] Pan, Zhang, Lu, Yang. TAFA: A Task-Agnostic Fingerprinting Algorithm for Neural Networks. ESORICS 2021.
     """
+
+    by_class: ClassVar[bool] = True
 
     answers: str = "logits"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from locard.records import Access
 from locard.representations._answers import access, ask, check
 from locard.representations.base import Record, representations
 
+# Queries whose correlations are held at most: 0.8 GB of them.
+MOST = 10_000
 # What a label is worth as a row of scores, before the softmax: the released code's two numbers.
 SAID, UNSAID = 1.0, 0.01
 
@@ -36,6 +38,8 @@ class Correlation:
     [1] Guan, Liang, He. Are You Stealing My Model? Sample Correlation for Fingerprinting Deep Neural Networks. NeurIPS
     2022; R and the form for labels follow the released code.
     """
+
+    by_class: ClassVar[bool] = False
 
     answers: str = "logits"
 
@@ -62,6 +66,9 @@ class Correlation:
         Raises:
             ParameterError: labels are asked for, and the number of classes is not known.
         """
+        n = len(queries.inputs)
+        if n > MOST:
+            raise ParameterError(f"a correlation holds the square of its queries, at most {MOST:,} of them; got {n:,}")
         if self.answers == "labels":
             labels = view.labels(queries.inputs)
             if view.classes is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class DecisionChange:
     [1] Godinot, Le Merrer, Penzo, Taïani, Trédan. Queries, Representation & Detection: The Next 100 Model
     Fingerprinting Schemes. AAAI 2025; HardDDV in the released code.
     """
+
+    by_class: ClassVar[bool] = True
 
     @property
     def access(self) -> Access:

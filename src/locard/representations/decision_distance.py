@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class DecisionDistance:
     [1] Li, Zhang, Liu, Yang, Liu. ModelDiff: Testing-Based DNN Similarity Comparison for Model Reuse Detection. ISSTA
     2021.
     """
+
+    by_class: ClassVar[bool] = False
 
     answers: str = "logits"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -36,12 +36,14 @@ class GradientField:
     [1] Song, Xu, Wu, Chen, Song. ModelGiF: Gradient Fields for Model Functional Distance. ICCV 2023.
     """
 
+    by_class: ClassVar[bool] = False
+
     nodes: int = 50
     kept: int = 10
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_number("nodes", self.nodes, low=1)
+        check_number("nodes", self.nodes, low=1, high=10_000)
         check_number("kept", self.kept, low=1, high=self.nodes)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,6 +41,8 @@ class LocalExplanations:
     [1] Jia, Chen, Guan, Shamsabadi, Papernot. A Zest of LIME: Towards Architecture-Independent Model Distances. ICLR
     2022; the least squares follow the released code.
     """
+
+    by_class: ClassVar[bool] = True
 
     answers: str = "probabilities"
 
@@ -162,6 +164,8 @@ def _checked(queries: Queries) -> tuple[np.ndarray, list[int]]:
         raise ParameterError("local explanations need references with masks: use the sampler 'segments'")
     if masks.dtype != np.uint8 or masks.ndim != 3 or len(masks) != len(inputs) or 0 in masks.shape:
         raise ParameterError(f"masks must be bytes, ({len(inputs)}, masks, bytes); got {masks.dtype} {masks.shape}")
+    if (inputs.dtype.kind in "OU") == ("segments" in queries.extras):
+        raise ParameterError("texts have words for segments, and only they; other references need 'segments'")
     if inputs.dtype.kind in "OU":
         counts = [len(text.split()) for text in inputs]
     else:

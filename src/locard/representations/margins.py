@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -47,14 +47,16 @@ class Margins:
     follow the authors' released code.
     """
 
+    by_class: ClassVar[bool] = True
+
     directions: int = 10
     steps: int = 50
     scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_number("directions", self.directions, low=1)
-        check_number("steps", self.steps, low=1)
+        check_number("directions", self.directions, low=1, high=1000)
+        check_number("steps", self.steps, low=1, high=10_000)
         check_number("scale", self.scale, above=0)
 
     @property
@@ -137,12 +139,12 @@ def _checked(domain: Domain, queries: Queries) -> tuple[np.ndarray, int, np.ndar
             )
     classes, walk, span, grid = (np.asarray(array) for array in arrays)
     low, high, quantum = (float(number) for number in grid)
-    if walk[0] < 0 or not np.isfinite(span).all() or low >= high or quantum <= 0:
+    if walk[0] < 0 or not (np.isfinite(span).all() and np.isfinite(grid).all()) or low > high or quantum < 0:
         raise ParameterError(
             "the walks' seed must be positive, their span finite, and their bounds and quantum in order"
         )
-    bounds = None if np.isnan(low) or np.isnan(high) else (low, high)
-    return classes, int(walk[0]), span, replace(domain, bounds=bounds, quantum=None if np.isnan(quantum) else quantum)
+    bounds = (low, high) if low < high else None
+    return classes, int(walk[0]), span, replace(domain, bounds=bounds, quantum=quantum or None)
 
 
 def length(change: np.ndarray, norm: str) -> np.ndarray:

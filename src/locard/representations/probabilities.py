@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probabilities:
     """Record `probabilities`: (n, classes) float32, each row adding up to 1. Cost: one query an input."""
+
+    by_class: ClassVar[bool] = True
 
     @property
     def access(self) -> Access:

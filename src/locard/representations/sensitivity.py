@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class Sensitivity:
 
     Cost: one gradient an input. By the weights they are taken one input at a time; see `Model.weight_gram`.
     """
+
+    by_class: ClassVar[bool] = False
 
     by: str = BY[0]
     of: str = OF[0]

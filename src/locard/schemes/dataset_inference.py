@@ -30,7 +30,7 @@ import numpy as np
 from locard.errors import ArtefactError, ParameterError, check_number
 from locard.fingerprint import Fingerprint
 from locard.queries import Population, Queries, Sampler
-from locard.queries.members import Members
+from locard.queries.members import Members, check_pairs
 from locard.records import Claim, Data
 from locard.representations import Representation
 from locard.representations.margins import Margins
@@ -108,6 +108,7 @@ class DatasetInference(QueryScheme):
         self, name: str, victim: Any, data: Data, *, population: Population | None, queries: int | None, seed: int
     ) -> Fingerprint:
         """See `Scheme.extract`. Five times as many inputs are drawn as a suspect is asked; the rest fit g."""
+        check_pairs(queries, self._each)
         more = 5
         drawn = self.sampler.draw(
             victim,
@@ -133,6 +134,11 @@ class DatasetInference(QueryScheme):
         )
         # The walks' noises follow the order of the inputs, so the victim walks anew as every suspect will.
         fingerprint = self._fingerprint(name, victim, data, kept, seed)
+        if self.similarity(fingerprint, fingerprint) <= 0:
+            raise ParameterError(
+                f"{victim.source} shows no wider margins on {self.private} than on {data.name}, so nothing could be "
+                "recognised: is it what it was trained on? Give more data, or more directions or steps (--param ...)"
+            )
         # The last part only: a fingerprint must not carry the paths of its maker's machine.
         return replace(fingerprint, params={**fingerprint.params, "private": Path(self.private).name})
 
@@ -195,10 +201,11 @@ def privacy(fingerprint: Fingerprint, record: Fingerprint) -> tuple[np.ndarray, 
         raise ArtefactError("dataset-inference needs a record of margins, one row for each private and public input")
     features = margins.shape[1]
     shapes = ((features,), (features,), (features, HIDDEN), (HIDDEN,), (HIDDEN,), (1,))
-    if any(part is None or part.shape != shape or part.dtype.kind != "f" for part, shape in
-           zip(parts, shapes, strict=True)):  # fmt: skip
+    fits = all(part is not None and part.shape == shape and part.dtype.kind == "f" and np.isfinite(part).all()
+               for part, shape in zip(parts, shapes, strict=True))  # fmt: skip
+    if not fits or not (np.asarray(parts[1]) > np.finfo(np.float32).tiny).all():
         raise ArtefactError(f"the regressor of a dataset-inference fingerprint does not fit {features} margins")
-    if len(np.unique(member)) != 2:
+    if not np.array_equal(np.unique(member), [0, 1]):
         raise ArtefactError("dataset-inference needs private and public inputs, both")
     mean, std, w1, b1, w2, b2 = (np.asarray(part, np.float64) for part in parts)
     x = (margins.astype(np.float64) - mean) / std

@@ -79,4 +79,4 @@ class DeepFoolFingerprint(QueryScheme):
 
     def similarity(self, fp1: Fingerprint, fp2: Fingerprint) -> float:
         """Share of pairs whose two labels agree, in [0, 1]."""
-        return float(np.mean(unit_means(fp1.queries, self.agreement(fp1, fp2)) == 1))
+        return float(np.mean(unit_means(fp1.queries, self.agreement(fp1, fp2), size=2) == 1))

@@ -94,7 +94,7 @@ class IrisFP(QueryScheme):
         Raises:
             ArtefactError: units or thresholds are not as they must be.
         """
-        shares = unit_means(fp1.queries, self.agreement(fp1, fp2))
+        shares = unit_means(fp1.queries, self.agreement(fp1, fp2), size=self.variants + 1)
         limits = fp1.queries.get("thresholds")
         if limits is None or limits.shape != shares.shape or limits.dtype.kind != "f" or not (limits <= 1).all():
             raise ArtefactError(f"irisfp needs a threshold of at most 1 for each of {len(shares)} units")

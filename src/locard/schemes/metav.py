@@ -17,11 +17,11 @@ reconstructed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from locard.errors import ArtefactError, ParameterError
+from locard.errors import ArtefactError
 from locard.fingerprint import Fingerprint
 from locard.queries import Sampler
 from locard.queries.meta import Meta, log_odds, verifier_of
@@ -97,19 +97,6 @@ class MetaV(QueryScheme):
     def statistic(self) -> str:
         """V's log-odds."""
         return "log-odds of the verifier, at most the victim's"
-
-    def check_suspect(self, fingerprint: Fingerprint, suspect: Any) -> None:
-        """See `Scheme.check_suspect`.
-
-        Raises:
-            ParameterError: the suspect gives another number of answers.
-        """
-        ours, theirs = fingerprint.classes, suspect.classes
-        if None not in (ours, theirs) and ours != theirs:
-            raise ParameterError(
-                f"metav's verifier reads {ours} numbers for each query, {suspect.source} gives {theirs}: use a scheme "
-                "that compares models of other classes (sac, zest with align=true)"
-            )
 
     def similarity(self, fp1: Fingerprint, fp2: Fingerprint) -> float:
         """V's log-odds for the second record, at most those for the first."""

@@ -131,9 +131,12 @@ class ModelDiff(QueryScheme):
 
     def similarity(self, fp1: Fingerprint, fp2: Fingerprint) -> float:
         """Cosine of the two vectors of decision distances, in [0, 1]; 0 where one of them is 0."""
-        a, b = (np.asarray(fp.record.get("distances", ()), np.float64) for fp in (fp1, fp2))
-        if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
-            raise ArtefactError(f"two records must hold as many decision distances; got {a.shape} and {b.shape}")
+        a, b = (np.asarray(fp.record.get("distances", ())) for fp in (fp1, fp2))
+        if a.shape != b.shape or a.ndim != 1 or len(a) == 0 or {a.dtype.kind, b.dtype.kind} != {"f"}:
+            raise ArtefactError(
+                f"two records must hold as many decision distances; got {a.dtype} {a.shape} and {b.dtype} {b.shape}"
+            )
+        a, b = a.astype(np.float64), b.astype(np.float64)
         lengths = np.linalg.norm(a), np.linalg.norm(b)
         if 0 in lengths:
             return 0.0

@@ -19,6 +19,9 @@ from locard.representations import Representation
 from locard.schemes.base import Citation, parameters
 from locard.seeds import derive
 
+# Distances that pair classes off themselves.
+RENAMED = ("aligned-cosine", "mutual-information")
+
 
 class QueryScheme(abc.ABC):
     """Abstract: a scheme names its parts, and the acts follow from them."""
@@ -117,8 +120,23 @@ class QueryScheme(abc.ABC):
             record=self.representation.record(victim, drawn),
         )
 
-    def check_suspect(self, fingerprint: Fingerprint, suspect: Any) -> None:  # noqa: B027
-        """See `Scheme.check_suspect`; most schemes take any."""
+    def check_suspect(self, fingerprint: Fingerprint, suspect: Any) -> None:
+        """See `Scheme.check_suspect`.
+
+        Raises:
+            ParameterError: records are compared class by class, and the suspect has another number of classes.
+        """
+        ours, theirs = fingerprint.classes, suspect.classes
+        if (
+            self.representation.by_class
+            and self.metric not in RENAMED
+            and None not in (ours, theirs)
+            and ours != theirs
+        ):
+            raise ParameterError(
+                f"{fingerprint.scheme} compares answers class by class: the victim has {ours} of them, "
+                f"{suspect.source} has {theirs}. Use a scheme that does not: sac, modeldiff, zest with align=true"
+            )
 
     def respond(self, fingerprint: Fingerprint, suspect: Any) -> Fingerprint:
         """See `Scheme.respond`."""
@@ -134,6 +152,10 @@ class QueryScheme(abc.ABC):
             check={},
             calibration=None,
         )
+
+    def cost(self, fingerprint: Fingerprint) -> int:
+        """See `Scheme.cost`."""
+        return self.representation.cost(Queries.from_arrays(fingerprint.queries))
 
     def inputs(self, fingerprint: Fingerprint) -> np.ndarray | None:
         """See `Scheme.inputs`."""

@@ -12,11 +12,11 @@ code and the paper's text was not at hand; `ActivationBoundary` says what is rec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from locard.errors import ArtefactError, ParameterError, check_number
+from locard.errors import ArtefactError, check_number
 from locard.fingerprint import Fingerprint
 from locard.queries import Sampler
 from locard.queries.activation_boundary import ActivationBoundary, read
@@ -80,18 +80,6 @@ class TAFA(QueryScheme):
     def default_queries(self) -> int:
         """A hundred triples."""
         return 300
-
-    def check_suspect(self, fingerprint: Fingerprint, suspect: Any) -> None:
-        """See `Scheme.check_suspect`.
-
-        Raises:
-            ParameterError: the suspect has another number of classes.
-        """
-        ours, theirs = fingerprint.classes, suspect.classes
-        if None not in (ours, theirs) and ours != theirs:
-            raise ParameterError(
-                f"tafa compares bends answer by answer: the victim has {ours} classes, {suspect.source} has {theirs}"
-            )
 
     def similarity(self, fp1: Fingerprint, fp2: Fingerprint) -> float:
         """Share of units whose bend reaches `share` of the victim's in its direction, in [0, 1].

@@ -19,10 +19,8 @@ tables and texts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from locard.errors import ParameterError
-from locard.fingerprint import Fingerprint
 from locard.queries import Sampler
 from locard.queries.segments import Segments
 from locard.representations import Representation
@@ -82,16 +80,3 @@ class Zest(QueryScheme):
     def default_queries(self) -> int:
         """As many references as the paper's."""
         return REFERENCES * self.masks
-
-    def check_suspect(self, fingerprint: Fingerprint, suspect: Any) -> None:
-        """See `Scheme.check_suspect`.
-
-        Raises:
-            ParameterError: the suspect has another number of classes, and `align` is not set.
-        """
-        ours, theirs = fingerprint.classes, suspect.classes
-        if not self.align and None not in (ours, theirs) and ours != theirs:
-            raise ParameterError(
-                f"zest compares class by class: the victim has {ours} classes, {suspect.source} has {theirs}; extract "
-                "the fingerprint with --param align=true"
-            )
