@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import platform
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from survival import PRIVATE, SETTINGS
 
 import locard
 from locard.engine.population import _view as widest
+from locard.errors import LocardError
 from locard.models import load
 from locard.queries import Population
 from locard.schemes import build, schemes
@@ -76,16 +78,21 @@ def main() -> int:
             settings["params"] = settings["params"] | {"private": str(private)}
         if name in OWN:
             settings.pop("queries")
-        seconds = []
+        seconds, cost = [], "refused"
         for threads in (1, 2):
             torch.set_num_threads(threads)
             started = time.perf_counter()
-            fp = locard.extract(victim, scheme=name.partition(",")[0], data=data["queries"], population=population,
-                                **settings)  # fmt: skip
+            try:
+                fp = locard.extract(victim, scheme=name.partition(",")[0], data=data["queries"],
+                                    population=population, **settings)  # fmt: skip
+                cost = f"{fp.cost:,}"
+            except LocardError as error:
+                # Dataset inference refuses a victim that has learnt nothing by heart, once it has walked.
+                print(f"{name}: {error}", file=sys.stderr)
             seconds.append(time.perf_counter() - started)
         bound = "exempt" if name in EXEMPT else "kept" if seconds[0] < LIMIT_S else "MISSED"
         slow += [name] if bound == "MISSED" else []
-        lines.append(f"{name:50}{fp.cost:9,}{seconds[0]:11.2f}s{seconds[1]:8.2f}s  {bound}")
+        lines.append(f"{name:50}{cost:>9}{seconds[0]:11.2f}s{seconds[1]:8.2f}s  {bound}")
         print(lines[-1], flush=True)
     arguments.results.mkdir(parents=True, exist_ok=True)
     path = arguments.results / f"extraction-{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.txt"

@@ -184,8 +184,9 @@ def markdown(result: dict[str, Any]) -> str:
     for name, row in result["schemes"].items():
         cells = [f"{row['kinds'][kind]['flagged']}/{row['kinds'][kind]['n']}" if kind in row["kinds"] else "-"
                  for kind in kinds]  # fmt: skip
+        told = "-" if row["claim"] == "identical" else f"{row['auroc']:.3f}"
         page.append(f"| {name}{' +' if row['population'] else ''} | {row['access'].lower()} | {row['queries']:,} | "
-                    f"{row['seconds']:.1f} | {row['auroc']:.3f} | " + " | ".join(cells) + " |")  # fmt: skip
+                    f"{row['seconds']:.1f} | {told} | " + " | ".join(cells) + " |")  # fmt: skip
     return "\n".join(page) + "\n"
 
 
