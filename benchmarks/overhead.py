@@ -41,6 +41,11 @@ CASES = [
     ("zest", 4_000, {}, "cnn"),
     ("zest", 32_000, {}, "cnn"),
     ("random+labels+hamming", 10_000, {}, "resnet"),
+    ("tafa", 300, {}, "cnn"),
+    ("modeldiff", 200, {}, "cnn"),
+    ("deepfool", 200, {}, "cnn"),
+    ("multipoint", 99, {}, "cnn"),
+    ("subsample+correlation+l2", 4_000, {"sampler.masks": 100}, "cnn"),
 ]
 RATIO, SLACK_S, LONG_S = 1.3, 0.05, 0.5
 

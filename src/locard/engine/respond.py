@@ -61,11 +61,9 @@ class Battery:
         needed = Access(0)
         for fp, scheme in zip(self.fingerprints, self.schemes, strict=True):
             check_askable(fp, scheme, model, access)
-            if fp.cost != scheme.cost(fp):
-                raise ArtefactError(
-                    f"the fingerprint of {fp.scheme} says that it asks {fp.cost:,} queries, and its queries are "
-                    f"{scheme.cost(fp):,}: take it anew"
-                )
+            inputs = scheme.inputs(fp)
+            if inputs is not None and len(inputs) != fp.cost:
+                raise _lies(fp, len(inputs))
             needed |= scheme.suspect_access
         self.session = Session(model, needed, budget=budget, journal=journal, progress=progress)
 
@@ -83,6 +81,9 @@ class Battery:
             record = scheme.respond(fp, view(self.session, scheme.suspect_access))
             after, first = self.session.cost, together[index]
             repeated = after.from_journal - before.from_journal - (first - sentinels if index == 0 else first)
+            if after.asked - before.asked + first + repeated > fp.cost + (sentinels if index == 0 else 0):
+                # Where inputs are made piece by piece their number is only known now.
+                raise _lies(fp, after.asked - before.asked + first + repeated)
             results.append((record, Cost(asked=after.asked - before.asked + first, from_journal=repeated)))
         return results
 
@@ -111,6 +112,13 @@ class Battery:
             self.session.answer(np.concatenate(batch), rung)
             self.session.from_journal = counted
         return together
+
+
+def _lies(fingerprint: Fingerprint, queries: int) -> ArtefactError:
+    return ArtefactError(
+        f"the fingerprint of {fingerprint.scheme} says that it asks {fingerprint.cost:,} queries, and its queries are "
+        f"{queries:,}: take it anew"
+    )
 
 
 def score_of(fingerprint: Fingerprint, record: Fingerprint, scheme: Scheme) -> float:

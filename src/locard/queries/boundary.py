@@ -89,7 +89,7 @@ class Boundary:
         wanted = default if n is None else n
         points, faces, start, found = [inputs[:0]], [np.empty((0, 2), np.int64)], 0, 0
         while found < wanted and start < len(data):
-            rows = order[start : start + (wanted - found) * 5 // 4 + 8]
+            rows = order[start : start + (wanted - found) * 11 // 10 + 2]
             seeds = domain.deliver(inputs[rows])
             pairs, usable = self._faces(victim.logits(seeds), draws[start : start + len(rows)])
             if data.labels is not None:

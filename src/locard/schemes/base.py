@@ -141,10 +141,6 @@ class Scheme(Protocol):
         """The suspect's record on the same queries, through a view at `suspect_access`."""
         ...
 
-    def cost(self, fingerprint: Fingerprint) -> int:
-        """Queries that `respond` asks of a suspect, the most where they hang on its answers."""
-        ...
-
     def inputs(self, fingerprint: Fingerprint) -> np.ndarray | None:
         """All inputs that `respond` will ask, or None when they are made piece by piece."""
         ...

@@ -153,10 +153,6 @@ class QueryScheme(abc.ABC):
             calibration=None,
         )
 
-    def cost(self, fingerprint: Fingerprint) -> int:
-        """See `Scheme.cost`."""
-        return self.representation.cost(Queries.from_arrays(fingerprint.queries))
-
     def inputs(self, fingerprint: Fingerprint) -> np.ndarray | None:
         """See `Scheme.inputs`."""
         return self.representation.inputs(Queries.from_arrays(fingerprint.queries))
