@@ -366,3 +366,16 @@ def test_a_module_that_branches_on_its_inputs_is_refused():
     model = TorchModel(Branching(), domain=toy_domain())
     with pytest.raises(ParameterError, match="Branching gives no gradient by its weights for each input of a batch"):
         engine.extract(model, scheme="sensitive", data=toy_data())
+
+
+@pytest.mark.parametrize("suspect", [0, 1])
+def test_a_verdict_on_identity_can_be_printed_and_put_on_a_page(suspect):
+    from locard.reports import to_html, to_json
+
+    fp = engine.extract(toy_model(0, gradients=True), scheme="sensitive", data=toy_data())
+    verdict = engine.verify(fp, toy_model(suspect))
+    page = to_html(verdict)
+    assert ("Evidence that the suspect" in page) == bool(suspect)
+    assert "How often a real theft is found" not in page
+    assert "answers otherwise than the victim did." in page
+    assert to_json(verdict)["decision"] == ("altered" if suspect else "no-evidence")

@@ -237,3 +237,15 @@ def test_no_outcome_is_called_guilt_or_innocence_and_terminals_can_print_all(
             text = " ".join([wording.DECISIONS[decision], *(say(verdict) for say in sentences), *notices])
             assert text.isascii()
             assert not {"guilty", "guilt", "innocent", "innocence"} & set(text.lower().replace(".", "").split())
+
+
+def test_a_test_without_references_has_no_smallest_p(make: Make) -> None:
+    altered = make(evidence=unchanged(0.9, 1.0, "matches"), claim="identical", decision="altered")
+    assert wording.at_floor(altered) is None
+    assert wording.caution(altered).startswith("An answer that differs tells that the suspect computes otherwise")
+    assert "not what, why or by whom" in wording.caution_line(altered)
+
+
+def test_the_caution_speaks_of_the_claim(make: Make) -> None:
+    assert "was made independently scores so high" in wording.caution_line(make(0.9, references=FORTY))
+    assert "saw none of the owner's data" in wording.caution_line(make(0.9, references=FORTY, claim="trained-on"))

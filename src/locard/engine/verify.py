@@ -187,8 +187,10 @@ def _exhibit(scheme: Scheme, fingerprint: Fingerprint, record: Fingerprint) -> E
             f"the fingerprint holds {len(inputs)} queries, {len(agreement)} answers and a "
             f"calibration.agreement of {len(rarity)}; expected as many of each: take or calibrate it anew"
         )
-    # Most telling: where the suspect gives the victim's answer and few references do.
-    order = np.lexsort((np.asarray(rarity), ~agreement))[:EXHIBITS]
+    # Most telling: where the suspect gives the victim's answer and few references do; of the claim to be the victim,
+    # where it gives another.
+    telling = ~agreement if fingerprint.claim == "identical" else agreement
+    order = np.lexsort((np.asarray(rarity), ~telling))[:EXHIBITS]
     return Exhibit(
         inputs=inputs[order],
         victim=tuple(str(label) for label in fingerprint.record["labels"][order]),

@@ -52,7 +52,7 @@ def to_terminal(result: Verdict | Comparison, console: Console) -> None:
     if notices:
         blocks.append(_grid(notices, letters, style="yellow"))
     if p is not None:
-        sentence = f"{wording.CAUTION_TITLE} p is how often an independently made model scores so high."
+        sentence = f"{wording.CAUTION_TITLE} {wording.caution_line(result)}"
         blocks.append(_text(sentence, letters, style="dim"))
     top = [
         _text(f"{wording.headline(result)}.", letters, style="bold"),

@@ -37,6 +37,11 @@ _CAUTION = (
     "not answer: given this score, how probable is it that the suspect was derived? The second depends on everything "
     "else that is known of the case, such as who had access to what, and how many suspects were tried."
 )
+_IDENTITY_CAUTION = (
+    "An answer that differs tells that the suspect computes otherwise than the victim did when its fingerprint was "
+    "taken. It does not tell what was changed, why, or by whom; and where all answers agree, a change may still have "
+    "been made that moves none of them."
+)
 _NO_RATE = (
     "A score says how alike two models answer, and good models of one task are alike however they were made. How high "
     "is high can only be learnt from models known to be independent, scored in the same way."
@@ -99,7 +104,21 @@ def headline(result: Verdict | Comparison) -> str:
 
 def caution(result: Verdict | Comparison) -> str:
     """What the figures must not be taken for."""
-    return _NO_RATE if result.decision == "uncalibrated" else _CAUTION
+    if result.decision == "uncalibrated":
+        return _NO_RATE
+    return _IDENTITY_CAUTION if _identity(result) else _CAUTION
+
+
+def caution_line(result: Verdict | Comparison) -> str:
+    """The same in one sentence."""
+    if _identity(result):
+        return "An answer that differs tells that something changed, not what, why or by whom."
+    known = "saw none of the owner's data" if _words(result) is _WORDS["trained-on"] else "was made independently"
+    return f"p is how often a model that {known} scores so high."
+
+
+def _identity(result: Verdict | Comparison) -> bool:
+    return isinstance(result, Verdict) and result.claim == "identical"
 
 
 def too_few(result: Verdict | Comparison) -> bool:
@@ -233,13 +252,13 @@ def p_value(result: Verdict | Comparison) -> str:
 
 
 def at_floor(result: Verdict | Comparison) -> str | None:
-    """That p is the smallest it could have been, or None where it is not."""
+    """That p is the smallest it could have been, or None where it is not, or no reference bounds it."""
     p, floor = (
         (result.p_value, result.p_value_floor)
         if isinstance(result, Comparison)
         else (result.evidence.p_value, result.evidence.p_value_floor)
     )
-    if p is None or floor is None or p > floor * (1 + 1e-9):
+    if p is None or not floor or p > floor * (1 + 1e-9):
         return None
     if isinstance(result, Comparison) and result.method != "conformal rank":
         return "the smallest that these references can give"
