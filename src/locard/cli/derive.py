@@ -1,0 +1,86 @@
+"""`locard derive`: make a copy, as a thief would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from locard.cli._options import SeedOption, TrustOption, progress
+from locard.errors import AccessError, ParameterError
+
+if TYPE_CHECKING:
+    from locard.attacks import Acceptance, Stolen
+    from locard.models import Model
+
+
+def derive(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model to copy.")],
+    attack: Annotated[str, typer.Option(help="A name of `locard attacks`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder to be made, or a .pt2 or .onnx file.")],
+    data: Annotated[str | None, typer.Option(help="The thief's own data, where the attack needs them.")] = None,
+    check: Annotated[str | None, typer.Option(help="Labelled data to judge whether the copy is worth having.")] = None,
+    access: Annotated[str | None, typer.Option(help="The most that the thief may see of the model.")] = None,
+    budget: Annotated[int | None, typer.Option(help="The most queries the thief may send to the model.")] = None,
+    seed: SeedOption = 0,
+    param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE...", help="The attack's parameters.")] = None,
+    trust: TrustOption = False,
+) -> None:
+    """Make a copy of a model, to try a fingerprint on before you rely on it."""
+    from locard.attacks import accept, build
+    from locard.cli.extract import params
+    from locard.data import read
+    from locard.models import load, restrict
+    from locard.models.torch_module import TorchModel
+    from locard.records import Access
+
+    if output.exists():
+        raise ParameterError(f"{str(output)!r} is there already; name another, or remove it")
+    built = build(attack, dict(params(param)))
+    if access is not None and built.needs not in Access.parse(access).implied:
+        raise AccessError(f"{attack} needs {built.needs.text} of the victim; {Access.parse(access).text} was granted")
+    owned = None if data is None else read(data)
+    victim = load(model, like=None if owned is None else owned.domain, trust=trust)
+    with progress(attack) as bar:
+        stolen = built.derive(restrict(victim, built.needs, budget=budget), owned, seed=seed, progress=bar)
+    copy = TorchModel(stolen.module, domain=victim.domain, lineage=stolen.lineage, source=str(output))
+    judged = None if check is None else accept(built, copy, victim, read(check))
+    write(copy, stolen, victim, output, judged)
+    effort = stolen.effort
+    print(f"{output}: {attack}, {effort.queries:,} queries, {effort.epochs} epochs, {effort.seconds:.1f} s")
+    for note in stolen.notes:
+        print(f"note: {note}")
+    if judged is not None:
+        verdict = "a theft" if judged.accepted else f"a failed theft: {judged.reason}"
+        kept = f"agreement {judged.agreement:.1%}"
+        print(f"accuracy {judged.victim_accuracy:.1%} -> {judged.accuracy:.1%}, {kept}: {verdict}")
+
+
+def write(copy: Any, stolen: Stolen, victim: Model, output: Path, judged: Acceptance | None) -> None:
+    """The copy as our folder, or as a .pt2 or .onnx file, by the name's ending; its lineage goes with it.
+
+    Raises:
+        ParameterError: a folder is asked for, and the copy's architecture has no name.
+    """
+    from locard.attacks import bare
+    from locard.models import exported, folder, onnx
+
+    if output.suffix == ".pt2":
+        exported.save(copy, output)
+    elif output.suffix == ".onnx":
+        onnx.export(copy, output)
+    elif stolen.architecture is not None:
+        folder.save(output, bare(stolen.module), architecture=stolen.architecture, arguments=stolen.arguments,
+                    domain=victim.domain, lineage=stolen.lineage,
+                    accuracy=None if judged is None else judged.accuracy)  # fmt: skip
+    elif (Path(victim.source) / folder.CARD).is_file():
+        card = folder.read_card(Path(victim.source))
+        folder.save(output, bare(stolen.module), architecture=card.architecture, arguments=card.arguments,
+                    domain=card.domain, mean=card.mean, std=card.std, classes=card.classes, lineage=stolen.lineage,
+                    accuracy=None if judged is None else judged.accuracy)  # fmt: skip
+    else:
+        raise ParameterError(
+            f"a folder holds architectures that have a name, and {victim.source} does not say its own: write a .pt2 or "
+            ".onnx file"
+        )
