@@ -245,11 +245,19 @@ class Notebook:
         run(statements(self._path, "trains_n = {}"), self._space)
         return self._space["trains_n"]["teacher"].numpy()
 
-    def p_value(self, margins: np.ndarray, seed: int) -> float:
-        """Harmonic mean of its 100 p-values on 10 rows of each kind, from (2000, 30) margins, private before public."""
+    def p_value(self, margins: np.ndarray, seed: int, *, mended: bool = False) -> float:
+        """Harmonic mean of its 100 p-values on 10 rows of each kind.
+
+        Args:
+            margins: (2000, 30), private before public.
+            seed: of weights and rows.
+            mended: with rows of one image each.
+        """
         cube = torch.from_numpy(margins.reshape(2000, 3, 10).transpose(0, 2, 1).copy())
         self._space |= {"mean_cifar": cube[:1000].mean(dim=(0, 1)), "std_cifar": cube[:1000].std(dim=(0, 1))}
         self.rows(cube)
+        for kind in ("trains", "tests") if mended else ():
+            self._space[f"{kind}_n"]["teacher"] = self._space[kind]["teacher"].reshape(1000, 30)
         marks = ["n_ex = split_index", "model = nn.Sequential", "with tqdm(range(1000))", "def get_p(",
                  "outputs_tr = {}", "outputs_tr[name][split_index:]"]  # fmt: skip
         with seeded(seed):

@@ -6,8 +6,9 @@ paper calls a pair related if d is below the mean distance of a few independent 
 p-value.
 
 The released code first permutes classes until the two models look most alike, even where their classes agree, which
-flatters independent models. Here classes are compared as they are, and a suspect with another number of them is
-refused, unless `align` is set: then every model is aligned, references too, so that their scores stay comparable.
+can only raise a score, whoever the suspect is. Here classes are compared as they are, and a suspect with another number
+of them is refused, unless `align` is set: then every model is aligned, references too, so that their scores stay
+comparable.
 
 The paper's 128 references of 1,000 masks make 128,000 queries. Equal masks of a reference are asked once: where images
 are small and have eight segments, a suspect is asked a quarter of that. `Segments` says what is done for small images,
