@@ -6,6 +6,7 @@ A stand-in has only what `qurd_parity.py` touches, written from the package's do
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import importlib.util
 import sys
@@ -72,8 +73,13 @@ def world() -> tuple[Data, dict[str, torch.nn.Module]]:
 
 
 def view(module: torch.nn.Module, access: Access = Access.LOGITS) -> Any:
-    """A fresh view, whose journal knows no answer yet."""
-    return restrict(TorchModel(module, domain=DOMAIN, batch_size=64), access)
+    """A fresh view, whose journal knows no answer yet, of a model that is loaded once, as theirs is."""
+    return restrict(_loaded(module), access)
+
+
+@functools.cache
+def _loaded(module: torch.nn.Module) -> TorchModel:
+    return TorchModel(module, domain=DOMAIN, batch_size=64)
 
 
 def dataset(data: Data) -> TensorDataset:

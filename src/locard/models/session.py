@@ -83,7 +83,9 @@ class Session:
         _check_blur(self.parameters, access)
         self._noise = generator(self.parameters.seed, "view/noise")
         view = {name: getattr(self.parameters, name) for name in ("top_k", "decimals", "noise", "seed")}
-        self.journal = Journal(journal, identity=model.digest, access=self._rung.text, view=view)
+        # In memory nobody asks whose answers these are, and the digest reads every weight.
+        identity = "" if journal is None else model.digest
+        self.journal = Journal(journal, identity=identity, access=self._rung.text, view=view)
         self.asked = 0
         self.from_journal = 0
         if model.remote and len(self.journal):
