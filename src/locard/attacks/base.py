@@ -41,7 +41,8 @@ class Copy:
         module: un-normalised inputs in, logits out; shares no memory with the victim.
         architecture: name of the copy's architecture, or None where it is the victim's.
         arguments: of that architecture.
-        queries: distinct queries that the victim answered.
+        unnamed: whether the module is of no named architecture and not of the victim's: wrapped, cut or with a head of
+            its own. It can be written as a `.pt2` or `.onnx` file only.
         epochs: of training.
         notes: what the user should know, such as a budget that ended early.
     """
@@ -49,7 +50,7 @@ class Copy:
     module: torch.nn.Module
     architecture: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
-    queries: int = 0
+    unnamed: bool = False
     epochs: int = 0
     notes: tuple[str, ...] = ()
 
@@ -62,6 +63,7 @@ class Stolen:
         module: un-normalised inputs in, logits out; in evaluation mode.
         architecture: name of the copy's own architecture, or None where it is the victim's.
         arguments: of that architecture.
+        unnamed: see `Copy`.
         lineage: whose copy it is, how and from what data it was made.
         effort: what it cost.
         notes: what the user should know.
@@ -70,6 +72,7 @@ class Stolen:
     module: torch.nn.Module
     architecture: str | None
     arguments: dict[str, Any]
+    unnamed: bool
     lineage: Lineage
     effort: Effort
     notes: tuple[str, ...] = ()
@@ -126,18 +129,39 @@ class Attack(abc.ABC):
             ParameterError: data are missing, or do not fit the victim.
         """
         self._check(victim, data)
-        started = time.perf_counter()
+        started, before = time.perf_counter(), victim.asked
         copy = self._steal(victim, data, seed=seed, progress=progress)
         lineage = Lineage(
-            architecture=copy.architecture or victim.lineage.architecture,
+            architecture=copy.architecture or (None if copy.unnamed else victim.lineage.architecture),
             data=data.digest if data is not None and self.needs_data else None,
             seed=seed,
             parent=victim.digest,
             derived_by=self.name,
         )
-        effort = Effort(queries=copy.queries, epochs=copy.epochs, seconds=time.perf_counter() - started)
+        effort = Effort(queries=victim.asked - before, epochs=copy.epochs, seconds=time.perf_counter() - started)
         return Stolen(module=copy.module.eval(), architecture=copy.architecture, arguments=copy.arguments,
-                      lineage=lineage, effort=effort, notes=copy.notes)  # fmt: skip
+                      unnamed=copy.unnamed, lineage=lineage, effort=effort, notes=copy.notes)  # fmt: skip
+
+    def judge(self, ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> Acceptance:
+        """Whether a copy is still worth having; an attack that takes the model to another task judges by that task.
+
+        Args:
+            ours: (n,) the victim's labels of held-out inputs; empty where the copy's task is not the victim's.
+            theirs: (n,) the copy's.
+            labels: (n,) the true ones.
+        """
+        before, after = (float(np.mean(answers == labels)) for answers in (ours, theirs))
+        agreement = float(np.mean(ours == theirs))
+        reason = None
+        # Shares of a few hundred inputs are compared, so the margin itself must pass whatever the rounding.
+        if after < before - self.margin - 1e-9:
+            reason = (f"accuracy fell from {before:.1%} to {after:.1%}; {self.name} counts as a theft down to "
+                      f"{max(before - self.margin, 0):.1%}")  # fmt: skip
+        elif agreement < self.fidelity - 1e-9:
+            reason = (f"it agrees with the victim on {agreement:.1%}; {self.name} counts as a theft from "
+                      f"{self.fidelity:.0%}")  # fmt: skip
+        return Acceptance(accuracy=after, victim_accuracy=before, agreement=agreement, accepted=reason is None,
+                          reason=reason)  # fmt: skip
 
     def _check(self, victim: View, data: Data | None) -> None:
         method = _METHODS[self.needs]
@@ -160,7 +184,12 @@ def bare(module: torch.nn.Module) -> torch.nn.Module:
     return module.module if isinstance(module, Normalised) else module
 
 
-_METHODS = {Access.LABELS: "labels", Access.PROBABILITIES: "probabilities", Access.MODULE: "module"}
+_METHODS = {
+    Access.LABELS: "labels",
+    Access.PROBABILITIES: "probabilities",
+    Access.LOGITS: "logits",
+    Access.MODULE: "module",
+}
 
 attacks: Registry[Attack] = Registry("attack", "locard.attacks", "locard.attacks")
 
@@ -210,15 +239,4 @@ def accept(attack: Attack, copy: Model, victim: Model, held_out: Data) -> Accept
     ours, theirs = (
         view(Session(model, Access.LABELS), Access.LABELS).labels(held_out.inputs) for model in (victim, copy)
     )
-    before, after = (float(np.mean(answers == held_out.labels)) for answers in (ours, theirs))
-    agreement = float(np.mean(ours == theirs))
-    reason = None
-    # Shares of a few hundred inputs are compared, so the margin itself must pass whatever the rounding.
-    if after < before - attack.margin - 1e-9:
-        reason = (f"accuracy fell from {before:.1%} to {after:.1%}; {attack.name} counts as a theft down to "
-                  f"{max(before - attack.margin, 0):.1%}")  # fmt: skip
-    elif agreement < attack.fidelity - 1e-9:
-        reason = (f"it agrees with the victim on {agreement:.1%}; {attack.name} counts as a theft from "
-                  f"{attack.fidelity:.0%}")  # fmt: skip
-    return Acceptance(accuracy=after, victim_accuracy=before, agreement=agreement, accepted=reason is None,
-                      reason=reason)  # fmt: skip
+    return attack.judge(ours, theirs, held_out.labels)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from locard.attacks._answers import Answers
 from locard.attacks.base import Attack, Copy, attacks
-from locard.errors import BudgetError, ParameterError, check_number
+from locard.errors import ParameterError, check_number
 from locard.models.fitting import Recipe, build, fit
 from locard.records import Access, Data
 from locard.seeds import derive, generator
@@ -24,8 +25,6 @@ from locard.seeds import derive, generator
 if TYPE_CHECKING:
     from locard.models import LabelView
     from locard.models.session import Progress
-
-_CHUNK = 256
 
 
 @attacks.register("extraction")
@@ -76,39 +75,15 @@ class Extraction(Attack):
         if victim.classes is None:
             raise ParameterError(f"{victim.source} does not say how many classes it has; extraction needs to know")
         inputs = query_set(data, self.queries or len(data), seed=seed)
-        targets, notes = self._ask(victim, inputs)
+        answers = Answers(victim, self.needs)
+        targets = answers.ask(inputs)
         arguments: dict[str, Any] = {"shape": list(victim.domain.shape), "classes": victim.classes}
         if self.width:
             arguments["width"] = self.width
         module = build(self.architecture, arguments, seed=derive(seed, "extraction/copy"))
         fit(module, inputs[: len(targets)], targets, recipe=self._recipe(), seed=seed, progress=progress)
-        return Copy(module=module, architecture=self.architecture, arguments=arguments, queries=len(targets),
-                    epochs=self.epochs, notes=notes)  # fmt: skip
-
-    def _ask(self, victim: Any, inputs: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-        """What the victim answers, up to the end of the view's budget, and a note where that came early."""
-        ask = victim.probabilities if self.answers == "probabilities" else victim.labels
-        parts: list[np.ndarray] = []
-        notes: tuple[str, ...] = ()
-        try:
-            for start in range(0, len(inputs), _CHUNK):
-                chunk = inputs[start : start + _CHUNK]
-                try:
-                    parts.append(ask(chunk))
-                except BudgetError:
-                    # What was paid for before the budget ended is kept by the view, and free to ask again one by one.
-                    for row in range(len(chunk)):
-                        parts.append(ask(chunk[row : row + 1]))
-        except BudgetError as spent:
-            if not parts:
-                raise
-            notes = (f"trained on {sum(map(len, parts))} of {len(inputs)} queries: {spent}",)
-        targets = np.concatenate(parts)
-        if self.answers == "probabilities":
-            # An API may round, cut to the largest few, or add noise; what is left is brought back to a distribution.
-            targets = np.clip(targets, 0, None)
-            targets = (targets / np.maximum(targets.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32)
-        return targets, notes
+        return Copy(module=module, architecture=self.architecture, arguments=arguments, epochs=self.epochs,
+                    notes=answers.notes)  # fmt: skip
 
 
 def query_set(data: Data, n: int, *, seed: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from locard.cli._options import SeedOption, TrustOption, progress
+from locard.cli._options import JournalOption, SeedOption, TrustOption, journal_for, progress
 from locard.errors import AccessError, ParameterError
 
 if TYPE_CHECKING:
@@ -23,11 +23,17 @@ def derive(
     check: Annotated[str | None, typer.Option(help="Labelled data to judge whether the copy is worth having.")] = None,
     access: Annotated[str | None, typer.Option(help="The most that the thief may see of the model.")] = None,
     budget: Annotated[int | None, typer.Option(help="The most queries the thief may send to the model.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Probabilities outside the K largest are hidden.")] = None,
+    decimals: Annotated[int | None, typer.Option(help="Answers are rounded to so many decimals.")] = None,
+    journal: JournalOption = None,
     seed: SeedOption = 0,
     param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE...", help="The attack's parameters.")] = None,
     trust: TrustOption = False,
 ) -> None:
-    """Make a copy of a model, to try a fingerprint on before you rely on it."""
+    """Make a copy of a model, to try a fingerprint on before you rely on it.
+
+    An attack that is interrupted begins again, with the answers that a journal kept.
+    """
     from locard.attacks import accept, build
     from locard.cli.extract import params
     from locard.data import read
@@ -43,7 +49,9 @@ def derive(
     owned = None if data is None else read(data)
     victim = load(model, like=None if owned is None else owned.domain, trust=trust)
     with progress(attack) as bar:
-        stolen = built.derive(restrict(victim, built.needs, budget=budget), owned, seed=seed, progress=bar)
+        seen = restrict(victim, built.needs, budget=budget, top_k=top_k, decimals=decimals,
+                        journal=journal_for(victim, journal))  # fmt: skip
+        stolen = built.derive(seen, owned, seed=seed, progress=bar)
     copy = TorchModel(stolen.module, domain=victim.domain, lineage=stolen.lineage, source=str(output))
     judged = None if check is None else accept(built, copy, victim, read(check))
     write(copy, stolen, victim, output, judged)
@@ -70,6 +78,11 @@ def write(copy: Any, stolen: Stolen, victim: Model, output: Path, judged: Accept
         exported.save(copy, output)
     elif output.suffix == ".onnx":
         onnx.export(copy, output)
+    elif stolen.unnamed:
+        raise ParameterError(
+            f"what {stolen.lineage.derived_by} makes is of no named architecture, which a folder needs: write a .pt2 "
+            "or .onnx file"
+        )
     elif stolen.architecture is not None:
         folder.save(output, bare(stolen.module), architecture=stolen.architecture, arguments=stolen.arguments,
                     domain=victim.domain, lineage=stolen.lineage,
@@ -82,5 +95,5 @@ def write(copy: Any, stolen: Stolen, victim: Model, output: Path, judged: Accept
     else:
         raise ParameterError(
             f"a folder holds architectures that have a name, and {victim.source} does not say its own: write a .pt2 or "
-            ".onnx file"
+            "or .onnx file"
         )

@@ -14,6 +14,7 @@ from locard.models.session import Session, ViewParameters
 from locard.records import Access, Domain, Lineage
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     import torch
@@ -43,6 +44,11 @@ class View:
     def digest(self) -> str:
         """The model's identity."""
         return self._session.model.digest
+
+    @property
+    def asked(self) -> int:
+        """Distinct queries that the model has answered through this view so far."""
+        return self._session.asked
 
     @property
     def source(self) -> str:
@@ -209,6 +215,7 @@ def restrict(
     decimals: int | None = None,
     noise: float = 0.0,
     seed: int = 0,
+    journal: str | os.PathLike[str] | None = None,
 ) -> Any:
     """A view of a model at one access level, with its own count and budget.
 
@@ -220,9 +227,10 @@ def restrict(
         decimals: round to so many decimals, or None.
         noise: standard deviation of noise on probabilities or logits.
         seed: seed of the noise.
+        journal: file that keeps each answer as it arrives, so that a killed run pays for none twice; or None.
 
     Raises:
         AccessError: the model cannot give that access.
     """
     parameters = ViewParameters(top_k=top_k, decimals=decimals, noise=noise, seed=seed)
-    return view(Session(model, access, parameters=parameters, budget=budget), access)
+    return view(Session(model, access, parameters=parameters, budget=budget, journal=journal), access)

@@ -1,0 +1,74 @@
+"""A victim's answers, bought until the thief's budget ends: what every extraction through an API stands on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from locard.errors import BudgetError
+from locard.records import Access
+
+_CHUNK = 256
+
+
+class Answers:
+    """Answers of one victim to one thief.
+
+    Args:
+        victim: a view that gives them.
+        access: LABELS or PROBABILITIES.
+
+    Attributes:
+        spent: what the view said when its budget ended, or None; once it has ended, nothing more is asked.
+    """
+
+    def __init__(self, victim: Any, access: Access) -> None:
+        self._ask = victim.probabilities if access is Access.PROBABILITIES else victim.labels
+        self._soft, self._classes = access is Access.PROBABILITIES, victim.classes or 0
+        self._wanted = self._given = 0
+        self.spent: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A note where the budget ended early."""
+        if self.spent is None:
+            return ()
+        return (f"trained on {self._given} of {self._wanted} queries: {self.spent}",)
+
+    def ask(self, inputs: np.ndarray) -> np.ndarray:
+        """The answers to the first m of n inputs, m < n where the budget ends there.
+
+        Args:
+            inputs: (n, *shape) in the victim's domain.
+
+        Returns:
+            (m,) int64 labels, or (m, classes) float32 that sum to 1 in each row.
+
+        Raises:
+            BudgetError: it ended before the first answer that this thief ever had.
+        """
+        self._wanted += len(inputs)
+        parts: list[np.ndarray] = []
+        try:
+            for start in range(0, len(inputs), _CHUNK):
+                chunk = inputs[start : start + _CHUNK]
+                try:
+                    parts.append(self._ask(chunk))
+                except BudgetError:
+                    # What was paid for before the budget ended is kept by the view, and free to ask again one by one.
+                    for row in range(len(chunk)):
+                        parts.append(self._ask(chunk[row : row + 1]))
+        except BudgetError as spent:
+            if not parts and not self._given:
+                raise
+            self.spent = str(spent)
+        if not parts:
+            return np.empty((0, self._classes), np.float32) if self._soft else np.empty(0, np.int64)
+        answers = np.concatenate(parts)
+        self._given += len(answers)
+        if not self._soft:
+            return answers
+        # An API may round, cut to the largest few, or add noise; what is left is brought back to a distribution.
+        answers = np.clip(answers, 0, None)
+        return (answers / np.maximum(answers.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32)
