@@ -53,7 +53,7 @@ def derive(
                         journal=journal_for(victim, journal))  # fmt: skip
         stolen = built.derive(seen, owned, seed=seed, progress=bar)
     copy = TorchModel(stolen.module, domain=victim.domain, lineage=stolen.lineage, source=str(output))
-    judged = None if check is None else accept(built, copy, victim, read(check))
+    judged = None if check is None else accept(built, copy, victim, read(check), floor=stolen.floor)
     write(copy, stolen, victim, output, judged)
     effort = stolen.effort
     print(f"{output}: {attack}, {effort.queries:,} queries, {effort.epochs} epochs, {effort.seconds:.1f} s")
@@ -61,8 +61,9 @@ def derive(
         print(f"note: {note}")
     if judged is not None:
         verdict = "a theft" if judged.accepted else f"a failed theft: {judged.reason}"
-        kept = f"agreement {judged.agreement:.1%}"
-        print(f"accuracy {judged.victim_accuracy:.1%} -> {judged.accuracy:.1%}, {kept}: {verdict}")
+        before = "" if judged.victim_accuracy is None else f"{judged.victim_accuracy:.1%} -> "
+        kept = "on its own task" if judged.agreement is None else f"agreement {judged.agreement:.1%}"
+        print(f"accuracy {before}{judged.accuracy:.1%}, {kept}: {verdict}")
 
 
 def write(copy: Any, stolen: Stolen, victim: Model, output: Path, judged: Acceptance | None) -> None:
@@ -80,8 +81,8 @@ def write(copy: Any, stolen: Stolen, victim: Model, output: Path, judged: Accept
         onnx.export(copy, output)
     elif stolen.unnamed:
         raise ParameterError(
-            f"what {stolen.lineage.derived_by} makes is of no named architecture, which a folder needs: write a .pt2 "
-            "or .onnx file"
+            f"what {stolen.lineage.derived_by} makes is of no named architecture, as a folder needs: write a .pt2 or "
+            ".onnx file"
         )
     elif stolen.architecture is not None:
         folder.save(output, bare(stolen.module), architecture=stolen.architecture, arguments=stolen.arguments,
@@ -89,11 +90,13 @@ def write(copy: Any, stolen: Stolen, victim: Model, output: Path, judged: Accept
                     accuracy=None if judged is None else judged.accuracy)  # fmt: skip
     elif (Path(victim.source) / folder.CARD).is_file():
         card = folder.read_card(Path(victim.source))
-        folder.save(output, bare(stolen.module), architecture=card.architecture, arguments=card.arguments,
-                    domain=card.domain, mean=card.mean, std=card.std, classes=card.classes, lineage=stolen.lineage,
+        # Other arguments are those of another task, whose classes have other names.
+        folder.save(output, bare(stolen.module), architecture=card.architecture,
+                    arguments=card.arguments | stolen.arguments, domain=card.domain, mean=card.mean, std=card.std,
+                    classes=() if stolen.arguments else card.classes, lineage=stolen.lineage,
                     accuracy=None if judged is None else judged.accuracy)  # fmt: skip
     else:
         raise ParameterError(
             f"a folder holds architectures that have a name, and {victim.source} does not say its own: write a .pt2 or "
-            "or .onnx file"
+            ".onnx file"
         )
