@@ -34,6 +34,7 @@ from _qurd import CLASSES, DOMAIN, adam, dataset, load, seeded, view, world
 import locard
 from locard.distances import distance
 from locard.errors import ParameterError
+from locard.models.fitting import build
 from locard.queries import Queries
 from locard.queries.boundary import Boundary, median_gap
 from locard.queries.negative import Negative
@@ -47,7 +48,7 @@ from locard.representations.labels import Labels
 from locard.representations.local_explanations import LocalExplanations
 from locard.representations.logits import Logits
 
-QUERIES, BEACONS, MASKS, POINTS, DEPTH = 100, 4, 50, 40, 10.0
+QUERIES, BEACONS, MASKS, POINTS, DEPTH, WIDE = 100, 4, 50, 40, 10.0, 64
 # Largest difference as a share of the largest number: float32 sums of another order, and what least squares and angles
 # between nearly equal answers make of them.
 ROUNDING, MAGNIFIED = 1e-5, 1e-3
@@ -215,6 +216,11 @@ def representations(bench: Bench) -> list[Row]:
         far = [measure(a[0], record) for record in a], [factor * distance(metric)(b[0], record) for record in b]
         times = "" if factor == 1 else f", ours times {factor:.4g}"
         rows.append(alike(f"  {metric} to the three{times}", *far, bound=MAGNIFIED))
+    wide = build("cnn", {"shape": DOMAIN.shape, "classes": CLASSES, "width": WIDE}, seed=0).eval()
+    a, b, seconds = bench.timed(
+        lambda: theirs.HardLabels()(tensor, wide), lambda: Labels().record(view(wide), plain)["labels"]
+    )
+    rows.append(alike(f"Labels, a network {WIDE // 8} times as wide", a.numpy(), b, seconds=seconds))
     return rows
 
 

@@ -102,7 +102,7 @@ def test_keeps_the_laws_of_adapters(files, kind, law):
 
 
 def test_batches_suit_the_program(files):
-    assert [load(files[kind], trust=True).batch_size for kind in (SAVED, FIXED, RANGED)] == [256, 256, 255]
+    assert [load(files[kind], trust=True).batch_size for kind in (SAVED, FIXED, RANGED)] == [64, 64, 60]
     assert load(files[FIXED], trust=True, batch_size=3).batch_size == 3
 
 

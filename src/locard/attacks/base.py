@@ -40,10 +40,11 @@ class Copy:
     Args:
         module: un-normalised inputs in, logits out; shares no memory with the victim.
         architecture: name of the copy's architecture, or None where it is the victim's.
-        arguments: of that architecture.
+        arguments: of that architecture; where it is the victim's, those that the copy does not share with it.
         unnamed: whether the module is of no named architecture and not of the victim's: wrapped, cut or with a head of
             its own. It can be written as a `.pt2` or `.onnx` file only.
         epochs: of training.
+        floor: where the copy's task is not the victim's, the accuracy on its own from which it counts as a theft.
         notes: what the user should know, such as a budget that ended early.
     """
 
@@ -52,6 +53,7 @@ class Copy:
     arguments: dict[str, Any] = field(default_factory=dict)
     unnamed: bool = False
     epochs: int = 0
+    floor: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -62,10 +64,11 @@ class Stolen:
     Args:
         module: un-normalised inputs in, logits out; in evaluation mode.
         architecture: name of the copy's own architecture, or None where it is the victim's.
-        arguments: of that architecture.
+        arguments: see `Copy`.
         unnamed: see `Copy`.
         lineage: whose copy it is, how and from what data it was made.
         effort: what it cost.
+        floor: see `Copy`.
         notes: what the user should know.
     """
 
@@ -75,6 +78,7 @@ class Stolen:
     unnamed: bool
     lineage: Lineage
     effort: Effort
+    floor: float | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -83,8 +87,9 @@ class Attack(abc.ABC):
 
     Attributes:
         name: what it is registered as, and what a copy's lineage says.
-        margin: accuracy (a share) that a copy may lose and still count as a theft.
+        margin: accuracy (a share) that a copy may lose and still count as a theft; a property where parameters say.
         fidelity: share of the victim's answers that a copy must give to count as a theft.
+        new_task: whether the thief's labels are those of another task than the victim's.
     """
 
     __slots__ = ()
@@ -92,6 +97,7 @@ class Attack(abc.ABC):
     name: ClassVar[str]
     margin: ClassVar[float]
     fidelity: ClassVar[float] = 0.0
+    new_task: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -140,13 +146,14 @@ class Attack(abc.ABC):
         )
         effort = Effort(queries=victim.asked - before, epochs=copy.epochs, seconds=time.perf_counter() - started)
         return Stolen(module=copy.module.eval(), architecture=copy.architecture, arguments=copy.arguments,
-                      unnamed=copy.unnamed, lineage=lineage, effort=effort, notes=copy.notes)  # fmt: skip
+                      unnamed=copy.unnamed, lineage=lineage, effort=effort, floor=copy.floor,
+                      notes=copy.notes)  # fmt: skip
 
     def judge(self, ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> Acceptance:
-        """Whether a copy is still worth having; an attack that takes the model to another task judges by that task.
+        """Whether a copy that has the victim's task is still worth having.
 
         Args:
-            ours: (n,) the victim's labels of held-out inputs; empty where the copy's task is not the victim's.
+            ours: (n,) the victim's labels of held-out inputs.
             theirs: (n,) the copy's.
             labels: (n,) the true ones.
         """
@@ -175,6 +182,13 @@ class Attack(abc.ABC):
             raise ParameterError(f"{victim.source} takes {victim.domain.text}; {data.name} holds {data.domain.text}")
         if self.needs_labels and data.labels is None:
             raise ParameterError(f"{self.name} needs data with true labels; {data.name} has none")
+        if self.needs_labels and data.labels is not None and not self.new_task and victim.classes is not None:
+            low, high = int(data.labels.min()), int(data.labels.max())
+            if low < 0 or high >= victim.classes:
+                raise ParameterError(
+                    f"{self.name} needs labels of the victim's task, 0 to {victim.classes - 1}; {data.name} has labels "
+                    f"from {low} to {high}"
+                )
 
 
 def bare(module: torch.nn.Module) -> torch.nn.Module:
@@ -209,20 +223,20 @@ class Acceptance:
 
     Args:
         accuracy: the copy's, on the held-out data.
-        victim_accuracy: the victim's, on the same.
-        agreement: share of the held-out data that both answer alike.
+        victim_accuracy: the victim's, on the same; None where the copy's task is not the victim's.
+        agreement: share of the held-out data that both answer alike; None likewise.
         accepted: whether it counts as a theft.
         reason: in words, where it does not.
     """
 
     accuracy: float
-    victim_accuracy: float
-    agreement: float
+    victim_accuracy: float | None
+    agreement: float | None
     accepted: bool
     reason: str | None = None
 
 
-def accept(attack: Attack, copy: Model, victim: Model, held_out: Data) -> Acceptance:
+def accept(attack: Attack, copy: Model, victim: Model, held_out: Data, *, floor: float | None = None) -> Acceptance:
     """Hold a copy against its victim: one that has lost the task is no theft, and no scheme is blamed for missing it.
 
     Args:
@@ -230,13 +244,17 @@ def accept(attack: Attack, copy: Model, victim: Model, held_out: Data) -> Accept
         copy: the copy.
         victim: the victim.
         held_out: labelled data that neither was trained on.
+        floor: the copy's; the labels are then those of its own task, and the victim is not asked.
 
     Raises:
         ParameterError: the data have no labels.
     """
     if held_out.labels is None:
         raise ParameterError(f"whether a theft succeeded is judged on true labels; {held_out.name} has none")
-    ours, theirs = (
-        view(Session(model, Access.LABELS), Access.LABELS).labels(held_out.inputs) for model in (victim, copy)
-    )
-    return attack.judge(ours, theirs, held_out.labels)
+    theirs = view(Session(copy, Access.LABELS), Access.LABELS).labels(held_out.inputs)
+    if floor is None:
+        ours = view(Session(victim, Access.LABELS), Access.LABELS).labels(held_out.inputs)
+        return attack.judge(ours, theirs, held_out.labels)
+    after = float(np.mean(theirs == held_out.labels))
+    reason = f"accuracy is {after:.1%}; {attack.name} counts as a theft from {floor:.1%}" if after < floor else None
+    return Acceptance(accuracy=after, victim_accuracy=None, agreement=None, accepted=reason is None, reason=reason)

@@ -20,7 +20,9 @@ from locard.registry import Registry
 if TYPE_CHECKING:
     import torch
 
-BATCH = 256
+# Inputs in one call: of a function that anybody wrote, and of a network on a processor, whose caches what lies between
+# the layers of a larger batch leaves (benchmarks/batch_size.py).
+BATCH, NETWORK_BATCH = 256, 64
 
 Loss = Callable[["torch.Tensor"], "torch.Tensor"]
 

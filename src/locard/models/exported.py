@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from locard.errors import ArtefactError, ParameterError, need
 from locard.models._archive import members
 from locard.models._options import adopt, batch_rows, path_with_suffix, refuse_unknown
-from locard.models.base import BATCH, Adapter, Model, adapters
+from locard.models.base import NETWORK_BATCH, Adapter, Model, adapters
 from locard.models.torch_module import TorchModel, evaluating
 from locard.records import Domain, Kind, Lineage
 
@@ -227,7 +227,7 @@ def _text(spec: torch.Tensor) -> str:
 
 
 def _rows(largest: int | None) -> int:
-    return BATCH if largest is None else largest * max(1, BATCH // largest)
+    return NETWORK_BATCH if largest is None else largest * max(1, NETWORK_BATCH // largest)
 
 
 def _line(error: BaseException) -> str:

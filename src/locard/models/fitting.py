@@ -67,10 +67,11 @@ def fit(
     recipe: Recipe,
     seed: int,
     parameters: Iterable[torch.nn.Parameter] | None = None,
+    objective: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     after_step: Callable[[], None] | None = None,
     progress: Progress | None = None,
 ) -> torch.nn.Module:
-    """Train a module in place with AdamW, a one-cycle schedule and cross-entropy.
+    """Train a module in place with AdamW, a one-cycle schedule and cross-entropy, or another loss.
 
     Args:
         module: un-normalised inputs in, logits out.
@@ -80,6 +81,8 @@ def fit(
         seed: of the order of the inputs, and of dropout where the module has it.
         parameters: what to train; None for all. When only some are trained, the module stays in evaluation mode, so
             that the statistics of its normalisation layers stay as they are.
+        objective: maps the inputs of one step and their row numbers to the loss, in torch; None for the cross-entropy
+            of the module's answers with the targets.
         after_step: called after each step, to put a constraint back.
         progress: called with (done, wanted) epochs.
 
@@ -109,7 +112,10 @@ def fit(
                     rate = recipe.lr * one_cycle((epoch * batches + number + 0.5) / (recipe.epochs * batches))
                     for group in optimiser.param_groups:
                         group["lr"] = rate
-                    loss = torch.nn.functional.cross_entropy(module(x[part]), y[part])
+                    if objective is None:
+                        loss = torch.nn.functional.cross_entropy(module(x[part]), y[part])
+                    else:
+                        loss = objective(x[part], part)
                     optimiser.zero_grad()
                     loss.backward()
                     optimiser.step()

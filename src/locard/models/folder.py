@@ -23,7 +23,7 @@ from locard.errors import ArtefactError, LocardError, ParameterError, need, unkn
 from locard.models._options import batch_rows, refuse_unknown
 from locard.models.architectures import build
 from locard.models.architectures._arguments import LARGEST_INPUT
-from locard.models.base import BATCH, Adapter, Model, adapters
+from locard.models.base import NETWORK_BATCH, Adapter, Model, adapters
 from locard.models.torch_module import TorchModel
 from locard.records import Domain, Lineage
 
@@ -235,10 +235,10 @@ class FolderAdapter(Adapter):
     def open(cls, source: Any, *, like: Domain | None, trust: bool, **options: Any) -> Model:
         """Read it; the folder says all there is to say but the `batch_size`."""
         refuse_unknown(options, ("batch_size",), of="a model folder, which says the rest itself,")
-        return read(source, batch_size=options.get("batch_size", BATCH))
+        return read(source, batch_size=options.get("batch_size", NETWORK_BATCH))
 
 
-def read(path: str | os.PathLike[str], *, batch_size: int = BATCH) -> TorchModel:
+def read(path: str | os.PathLike[str], *, batch_size: int = NETWORK_BATCH) -> TorchModel:
     """A model folder as a model with gradients and weights, on the CPU.
 
     Args:

@@ -20,7 +20,7 @@ from locard.errors import ArtefactError, LocardError, ParameterError, need
 from locard.models._huggingface_folder import CONFIG, PREPROCESSOR, WEIGHTS, Folder
 from locard.models._options import batch_rows, refuse_unknown
 from locard.models._quiet import quiet
-from locard.models.base import BATCH, Adapter, Model, adapters
+from locard.models.base import NETWORK_BATCH, Adapter, Model, adapters
 from locard.models.callable import native_access
 from locard.models.torch_module import TorchModel
 from locard.records import Access, Domain, Lineage
@@ -163,7 +163,7 @@ class HuggingFaceAdapter(Adapter):
             outputs = options.pop("outputs", None) or _outputs(folder.config)
             if outputs not in ("logits", "values"):
                 raise ParameterError(f"outputs must be logits or values; got {outputs!r}")
-            rows = batch_rows(options.pop("batch_size", BATCH))
+            rows = batch_rows(options.pop("batch_size", NETWORK_BATCH))
             read = _image if folder.task == "image" else _text
             return read(folder, model, outputs=outputs, batch_size=rows, **options)
         except LocardError as error:

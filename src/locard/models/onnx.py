@@ -19,7 +19,7 @@ from locard.errors import ArtefactError, LocardError, ParameterError, need, unkn
 from locard.models._onnx_file import Note, Opened, open_file, reason, run_options
 from locard.models._options import batch_rows, path_with_suffix, refuse_unknown
 from locard.models._quiet import quiet
-from locard.models.base import BATCH, Adapter, Loss, Model, adapters
+from locard.models.base import NETWORK_BATCH, Adapter, Loss, Model, adapters
 from locard.models.callable import native_access
 from locard.models.torch_module import TorchModel, evaluating
 from locard.records import Access, Domain
@@ -70,7 +70,7 @@ class OnnxModel(Model):
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
         threads: int = 1,
-        batch_size: int = BATCH,
+        batch_size: int = NETWORK_BATCH,
     ) -> None:
         self.path, self.source, self.batch_size = Path(path), os.fspath(path), batch_rows(batch_size)
         if type(threads) is not int or threads < 1:

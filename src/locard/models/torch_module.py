@@ -12,7 +12,7 @@ import numpy as np
 
 from locard.errors import ParameterError, need, unknown
 from locard.models._options import batch_rows, refuse_unknown
-from locard.models.base import BATCH, Adapter, Loss, Model, adapters
+from locard.models.base import BATCH, NETWORK_BATCH, Adapter, Loss, Model, adapters
 from locard.models.callable import native_access
 from locard.records import Access, Domain, Lineage
 
@@ -45,7 +45,7 @@ class TorchModel(Model):
         std: per channel, divides the inputs; None for 1.
         source: where it was read from, for people.
         lineage: what is known of its making.
-        batch_size: inputs in one forward pass.
+        batch_size: inputs in one forward pass; None for 64 on a processor and 256 elsewhere.
 
     Raises:
         ParameterError: it cannot take a batch of that domain, or a parameter is wrong.
@@ -61,15 +61,17 @@ class TorchModel(Model):
         std: tuple[float, ...] | None = None,
         source: str | None = None,
         lineage: Lineage | None = None,
-        batch_size: int = BATCH,
+        batch_size: int | None = None,
     ) -> None:
         torch = need("torch", extra="torch", why="a torch module")
-        self._module, self.domain, self.batch_size = module, domain, batch_rows(batch_size)
+        self._module, self.domain = module, domain
         self.native = native_access(outputs)
         self.source = source or f"torch module {type(module).__name__}"
         self.lineage = lineage or Lineage()
         first = next(iter(module.parameters()), None)
         self.device = torch.device("cpu") if first is None else first.device
+        usual = NETWORK_BATCH if self.device.type == "cpu" else BATCH
+        self.batch_size = usual if batch_size is None else batch_rows(batch_size)
         self._shift, self._scale = self._per_channel(mean), self._per_channel(std)
         if std is not None and min(std) <= 0:
             raise ParameterError(f"std must be positive; got {std!r}")

@@ -153,15 +153,15 @@ class Workshop:
         own = stolen.architecture is not None
         card = folder.Card(
             architecture=stolen.architecture or card.architecture,
-            arguments=stolen.arguments if own else card.arguments,
+            arguments=stolen.arguments if own else card.arguments | stolen.arguments,
             domain=card.domain,
             mean=None if own else card.mean,
             std=None if own else card.std,
-            classes=card.classes,
+            classes=card.classes if own or not stolen.arguments else (),
             lineage=stolen.lineage,
         )
         copy = TorchModel(stolen.module, domain=card.domain)
-        acceptance = accept(attack, copy, victim, self.data[self.held_out])
+        acceptance = accept(attack, copy, victim, self.data[self.held_out], floor=stolen.floor)
         return self._keep(job, path, bare(stolen.module), card, stolen=stolen, acceptance=acceptance)
 
     def _keep(
