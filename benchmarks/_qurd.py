@@ -79,7 +79,7 @@ def view(module: torch.nn.Module, access: Access = Access.LOGITS) -> Any:
 
 @functools.cache
 def _loaded(module: torch.nn.Module) -> TorchModel:
-    return TorchModel(module, domain=DOMAIN, batch_size=128)
+    return TorchModel(module, domain=DOMAIN)
 
 
 def dataset(data: Data) -> TensorDataset:
