@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-import torch
 
-from locard.attacks import Attack, accept, attacks, build
+from locard.attacks import accept, attacks, build
 from locard.errors import AccessError, ParameterError
 from locard.models import restrict
 from locard.models.callable import CallableModel
 from locard.models.torch_module import TorchModel
 from locard.records import Access, Data, Domain
+from locard.testing import ATTACK_LAWS, check_attack
 
 QUICK = {
     "finetune": {"epochs": 1},
@@ -35,45 +35,15 @@ def test_each_attack_is_tried_here():
 
 
 @EVERY
-def test_an_attacks_name_is_the_one_it_is_registered_by(name):
-    assert issubclass(attacks.get(name), Attack)
-    assert attacks.get(name).name == name
-
-
-@EVERY
-def test_the_same_seed_gives_the_same_copy_and_leaves_no_trace(name, victim, parts):
-    before, state, random = victim.digest, torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
-    first = digest(derive(name, victim, parts["thief"]), victim)
-    assert digest(derive(name, victim, parts["thief"]), victim) == first
-    assert victim.digest == before, "the victim was changed"
-    assert torch.equal(torch.get_rng_state(), state)
-    assert repr(np.random.get_state()) == random  # noqa: NPY002
+@pytest.mark.parametrize("law", ATTACK_LAWS)
+def test_keeps_the_laws_of_attacks(name, law):
+    check_attack(name, law, params=QUICK[name])
 
 
 @pytest.mark.parametrize("name", sorted(set(QUICK) - {"quantise"}))
 def test_another_seed_gives_another_copy(name, victim, parts):
     copies = [digest(derive(name, victim, parts["thief"], seed), victim) for seed in (0, 1)]
     assert copies[0] != copies[1]
-
-
-@EVERY
-def test_a_copy_has_its_papers(name, victim, parts):
-    stolen = derive(name, victim, parts["thief"], seed=7)
-    assert stolen.lineage.parent == victim.digest
-    assert stolen.lineage.derived_by == name
-    assert stolen.lineage.seed == 7
-    assert stolen.lineage.architecture == "cnn"
-    uses_data = build(name, QUICK[name]).needs_data
-    assert stolen.lineage.data == (parts["thief"].digest if uses_data else None)
-    assert stolen.effort.seconds > 0
-    assert not any(part.training for part in stolen.module.modules())
-
-
-@EVERY
-def test_a_copy_shares_no_memory_with_its_victim(name, victim, parts):
-    stolen = derive(name, victim, parts["thief"])
-    ours = {tensor.data_ptr() for tensor in victim.module().state_dict().values()}
-    assert not ours & {tensor.data_ptr() for tensor in stolen.module.state_dict().values()}
 
 
 @pytest.mark.parametrize("name", ["finetune", "prune", "quantise", "noise"])

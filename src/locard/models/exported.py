@@ -146,6 +146,12 @@ def save(model: Model | nn.Module, path: str | os.PathLike[str], *, domain: Doma
     # The module is the caller's own code, and torch says what it cannot export in errors of many kinds.
     except Exception as error:
         raise ParameterError(f"torch cannot export this module: {_line(error)}") from error
+    # torch writes a weight that lies otherwise than row by row (channels last) with a warning, as if it were in doubt.
+    for name, weight in program.state_dict.items():
+        if not weight.is_contiguous():
+            plain = weight.detach().contiguous()
+            parameter = isinstance(weight, torch.nn.Parameter)
+            program.state_dict[name] = torch.nn.Parameter(plain, weight.requires_grad) if parameter else plain
     note = {"domain": domain.to_json(), "outputs": "logits", "lineage": lineage.to_json()}
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as part:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from locard.models.callable import CallableModel
-from locard.records import Data, Domain
+from locard.records import Data, Domain, Lineage
 from locard.seeds import generator
 
 if TYPE_CHECKING:
     from locard.models import Model
+    from locard.models.torch_module import TorchModel
 
 CLASSES = 5
 _SHAPE = (1, 8, 8)
@@ -42,6 +44,21 @@ def toy_model(seed: int = 0, *, gradients: bool = False, noise: float = 0.0, bat
 
     return CallableModel(answer, domain=toy_domain(), outputs="logits", classes=CLASSES, name=f"toy-{seed}",
                          identity=f"toy-{seed}-{noise}", batch_size=batch_size)  # fmt: skip
+
+
+@functools.cache
+def toy_network() -> TorchModel:
+    """A small trained network of a named architecture, `cnn`, with its normalisation in front."""
+    from locard.models.fitting import Recipe, build, fit
+    from locard.models.torch_module import TorchModel
+
+    data = toy_data()
+    assert data.labels is not None  # noqa: S101 - toy data have labels
+    module = build("cnn", {"shape": list(_SHAPE), "classes": CLASSES, "width": 8}, seed=0)
+    model = TorchModel(module, domain=toy_domain(), mean=(0.5,), std=(0.3,), source="toy network",
+                       lineage=Lineage(architecture="cnn", seed=0))  # fmt: skip
+    fit(model.module(), data.inputs, data.labels, recipe=Recipe(epochs=20, lr=1e-2, batch=50), seed=0)
+    return model
 
 
 def toy_data(n: int = 400, seed: int = 0) -> Data:
