@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from locard.cli import VERBS, run
+from locard.cli.attacks import table as attack_table
 from locard.cli.schemes import table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,19 @@ def schemes() -> str:
         f"{row['suspect_access'].lower()} | {row['queries']:,} | {row['source']} |\n"
         for row in table()
     )
+
+
+def attacks() -> str:
+    """One row an attack."""
+    titles = ("attack", "what it does", "needs of the victim", "the thief's data", "loss", "agreement")
+    head = f"| {' | '.join(titles)} |\n|{' --- |' * len(titles)}\n"
+    rows = []
+    for row in attack_table():
+        data = "none" if not row["needs_data"] else "with true labels" if row["needs_labels"] else "inputs"
+        agreement = f"{row['fidelity']:.0%}" if row["fidelity"] else ""
+        rows.append(f"| `{row['attack']}` | {row['summary']} | {row['needs'].lower()} | {data} | "
+                    f"{100 * row['margin']:.0f} | {agreement} |\n")  # fmt: skip
+    return head + "".join(rows)
 
 
 def survival() -> str:
@@ -48,7 +62,12 @@ def commands() -> str:
     return "\n" + "\n".join(pages) + "\n"
 
 
-TABLES: dict[str, Callable[[], str]] = {"schemes": schemes, "survival": survival, "commands": commands}
+TABLES: dict[str, Callable[[], str]] = {
+    "attacks": attacks,
+    "schemes": schemes,
+    "survival": survival,
+    "commands": commands,
+}
 
 
 def renew(text: str) -> str:
