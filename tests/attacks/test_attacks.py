@@ -12,11 +12,15 @@ from locard.records import Access, Data, Domain
 from locard.testing import ATTACK_LAWS, check_attack
 
 QUICK = {
+    "adversarial-training": {"epochs": 1, "steps": 2},
+    "distil": {"epochs": 1, "width": 4},
     "finetune": {"epochs": 1},
+    "merge": {"epochs": 1},
     "prune": {"fraction": 0.3, "recovery": 1},
     "quantise": {},
     "noise": {},
     "extraction": {"epochs": 2, "width": 4, "queries": 200},
+    "transfer": {"epochs": 1},
 }
 EVERY = pytest.mark.parametrize("name", sorted(QUICK))
 
