@@ -163,6 +163,12 @@ def test_a_failed_job_loses_nothing_that_was_done(parts, tmp_path, made):
     assert made == ["one", "two", "three"]
 
 
+def test_a_copy_of_no_named_architecture_has_no_folder(parts, tmp_path):
+    jobs = [original("victim"), theft("cut", "victim", "prune-channels", recovery=0)]
+    with pytest.raises(ParameterError, match=r"what prune-channels makes of victim is of no named architecture.*\.pt2"):
+        train_many(jobs, parts, tmp_path, held_out="queries", processes=1)
+
+
 def test_an_error_in_a_worker_arrives_as_it_is(parts, tmp_path):
     jobs = [original("one"), original("two", architecture="cnn", arguments={"width": -1})]
     with pytest.raises(ParameterError, match="width must be a whole number"):

@@ -95,6 +95,7 @@ class Attack(abc.ABC):
     __slots__ = ()
 
     name: ClassVar[str]
+    # No annotation lets both a class variable and a property stand in for it, so a property tells the type checker.
     margin: ClassVar[float]
     fidelity: ClassVar[float] = 0.0
     new_task: ClassVar[bool] = False

@@ -150,6 +150,11 @@ class Workshop:
         card = folder.read_card(self.out / job.victim)
         handed = restrict(victim, attack.needs, budget=job.budget)
         stolen = attack.derive(handed, None if job.data is None else self.data[job.data], seed=job.seed)
+        if stolen.unnamed:
+            raise ParameterError(
+                f"what {job.attack} makes of {job.victim} is of no named architecture, as a population's folders need; "
+                "locard derive writes it as a .pt2 or .onnx file"
+            )
         own = stolen.architecture is not None
         card = folder.Card(
             architecture=stolen.architecture or card.architecture,
