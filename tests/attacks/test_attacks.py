@@ -12,10 +12,13 @@ from locard.records import Data, Domain
 from locard.testing import ATTACK_LAWS, check_attack
 
 QUICK = {
+    "active": {"epochs": 2, "width": 4, "queries": 200, "rounds": 2, "score": "dfal+k-centre", "subsample": 60},
     "adversarial-training": {"epochs": 1, "steps": 2},
     "distil": {"epochs": 1, "width": 4},
     "extraction": {"epochs": 2, "width": 4, "queries": 200},
     "finetune": {"epochs": 1},
+    "jbda": {"epochs": 2, "width": 4, "queries": 200, "seeds": 60, "step": "random", "most": 50},
+    "knockoff": {"epochs": 2, "width": 4, "queries": 200, "stride": 50},
     "lora": {"rank": 2, "epochs": 1},
     "merge": {"epochs": 1},
     "noise": {},

@@ -49,9 +49,7 @@ class NeverTheSame(Sound):
     __slots__ = ()
 
     def _steal(self, victim, data, *, seed, progress):
-        return Sound._steal(
-            self, victim, data, seed=id(object()) % 2**31 + torch.randint(2**30, (1,)).item(), progress=progress
-        )
+        return Sound._steal(self, victim, data, seed=int(torch.randint(2**30, (1,))), progress=progress)
 
 
 class NoPapers(Sound):
@@ -99,8 +97,10 @@ class TakesAnyData(Sound):
         return
 
 
-class KeepsQuiet(Sound):
-    __slots__ = ()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepsQuiet(Attack):
+    name: ClassVar[str] = "sound"
+    margin: ClassVar[float] = 0.03
 
     @property
     def needs(self):

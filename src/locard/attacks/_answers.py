@@ -71,4 +71,78 @@ class Answers:
             return answers
         # An API may round, cut to the largest few, or add noise; what is left is brought back to a distribution.
         answers = np.clip(answers, 0, None)
-        return (answers / np.maximum(answers.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32)
+        # Where all was rounded away, nothing is known.
+        answers[answers.sum(axis=1) == 0] = 1
+        return (answers / answers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+class Bought:
+    """What a thief has: the inputs it asked, each once, and the victim's answers to them.
+
+    Args:
+        victim: a view that gives answers.
+        access: LABELS or PROBABILITIES.
+        most: the most inputs to ask.
+    """
+
+    def __init__(self, victim: Any, access: Access, *, most: int) -> None:
+        self._answers, self._most = Answers(victim, access), most
+        self._asked: set[bytes] = set()
+        self._inputs: list[np.ndarray] = []
+        self._targets: list[np.ndarray] = []
+
+    def __len__(self) -> int:
+        """The number of answers."""
+        return len(self._asked)
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """(n, *shape), in the order they were asked."""
+        return np.concatenate(self._inputs)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """(n,) int64 labels, or (n, classes) float32 probabilities."""
+        return np.concatenate(self._targets)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) int64, the likeliest class of each answer."""
+        targets = self.targets
+        return targets if targets.ndim == 1 else targets.argmax(axis=1)
+
+    @property
+    def left(self) -> int:
+        """How many more may be asked; 0 once the victim's budget has ended."""
+        return 0 if self._answers.spent is not None else self._most - len(self)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A note where the budget ended early."""
+        return self._answers.notes
+
+    def new(self, inputs: np.ndarray) -> np.ndarray:
+        """Row numbers, ascending, of the inputs that were not asked and are not like one before them."""
+        first: dict[bytes, int] = {}
+        for row, one in enumerate(inputs):
+            first.setdefault(one.tobytes(), row)
+        return np.array([row for key, row in first.items() if key not in self._asked], np.int64)
+
+    def ask(self, inputs: np.ndarray) -> int:
+        """Buy answers to the `new` ones among some delivered inputs, as far as they may be asked.
+
+        Returns:
+            How many were bought: the first of the new ones.
+
+        Raises:
+            BudgetError: the victim's budget ended before the first answer.
+        """
+        inputs = inputs[self.new(inputs)[: self.left]]
+        if len(inputs) == 0:
+            return 0
+        answers = self._answers.ask(inputs)
+        inputs = inputs[: len(answers)]
+        self._asked.update(one.tobytes() for one in inputs)
+        self._inputs.append(inputs)
+        self._targets.append(answers)
+        return len(answers)
