@@ -16,10 +16,11 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks._training import Training
+from locard.attacks.base import Copy, attacks
 from locard.errors import ParameterError, check_number
 from locard.models import Session, view
-from locard.models.fitting import Recipe, fit
+from locard.models.fitting import fit
 from locard.models.torch_module import TorchModel
 from locard.queries._adversarial import pgd, radius_of
 from locard.queries.base import reach
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 @attacks.register("adversarial-training")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AdversarialTraining(Attack):
+class AdversarialTraining(Training):
     """Train on against the copy's own adversarial examples; an epoch costs as much as `steps` + 1 plain ones.
 
     Args:
@@ -55,28 +56,13 @@ class AdversarialTraining(Attack):
     alpha: float = 2 / 255
     steps: int = 7
     epochs: int = 5
-    lr: float = 1e-3
-    batch: int = 64
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_number("eps", self.eps, above=0, high=1)
         check_number("alpha", self.alpha, above=0, high=1)
         check_number("steps", self.steps, low=1)
-        self._recipe()
-
-    @property
-    def needs(self) -> Access:
-        """The module."""
-        return Access.MODULE
-
-    @property
-    def needs_labels(self) -> bool:
-        """They are what the adversarial examples are moved away from, and the targets."""
-        return True
-
-    def _recipe(self) -> Recipe:
-        return Recipe(epochs=self.epochs, lr=self.lr, batch=self.batch)
+        Training.__post_init__(self)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         assert data is not None  # noqa: S101 - `derive` has checked
@@ -97,7 +83,7 @@ class AdversarialTraining(Attack):
             moved = pgd(seen, x.numpy(), y, radius=radius, step=step, steps=self.steps, domain=domain, source=starts)
             return torch.nn.functional.cross_entropy(module(torch.from_numpy(moved)), torch.from_numpy(y))
 
-        fit(module, data.inputs, labels, recipe=self._recipe(), seed=seed, objective=objective, progress=progress)
+        fit(module, data.inputs, labels, recipe=self.recipe, seed=seed, objective=objective, progress=progress)
         eps = f"eps {radius:.4g}" if isinstance(radius, float) else f"eps {self.eps:.4g} of each column's deviation"
         note = f"trained against PGD of {eps} in {self.steps} steps; it took {itself.asked:,} gradients by inputs"
         return Copy(module=module, epochs=self.epochs, notes=(note,))

@@ -14,10 +14,11 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks._training import Training
+from locard.attacks.base import Copy, attacks
 from locard.errors import ParameterError
-from locard.models.fitting import Recipe, fit, reproducible
-from locard.records import Access, Data
+from locard.models.fitting import fit, reproducible
+from locard.records import Data
 from locard.seeds import derive
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 @attacks.register("finetune")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finetune(Attack):
-    """Train on.
+class Finetune(Training):
+    """Train the stolen weights on.
 
     Args:
         layers: "all", or "last": the last module with parameters of its own, in the order of the model's definition.
@@ -44,9 +45,6 @@ class Finetune(Attack):
 
     layers: str = "all"
     head: str = "kept"
-    epochs: int = 3
-    lr: float = 1e-3
-    batch: int = 64
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -54,25 +52,12 @@ class Finetune(Attack):
             raise ParameterError(f"layers must be 'all' or 'last'; got {self.layers!r}")
         if self.head not in ("kept", "fresh"):
             raise ParameterError(f"head must be 'kept' or 'fresh'; got {self.head!r}")
-        self._recipe()
+        Training.__post_init__(self)
 
     @property
     def margin(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
         """3 points of accuracy, 5 with a fresh last layer."""
         return 0.05 if self.head == "fresh" else 0.03
-
-    @property
-    def needs(self) -> Access:
-        """The module."""
-        return Access.MODULE
-
-    @property
-    def needs_labels(self) -> bool:
-        """The thief's labels are the targets."""
-        return True
-
-    def _recipe(self) -> Recipe:
-        return Recipe(epochs=self.epochs, lr=self.lr, batch=self.batch)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         assert data is not None  # noqa: S101 - `derive` has checked
@@ -81,7 +66,7 @@ class Finetune(Attack):
         if self.head == "fresh":
             redraw(last_layer(module), seed=derive(seed, "finetune/head"))
         chosen = None if self.layers == "all" else list(last_layer(module).parameters(recurse=False))
-        fit(module, data.inputs, data.labels, recipe=self._recipe(), seed=seed, parameters=chosen, progress=progress)
+        fit(module, data.inputs, data.labels, recipe=self.recipe, seed=seed, parameters=chosen, progress=progress)
         return Copy(module=module, epochs=self.epochs)
 
 

@@ -16,10 +16,11 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks._training import Training
+from locard.attacks.base import Copy, attacks
 from locard.errors import ParameterError, check_number
-from locard.models.fitting import Recipe, fit
-from locard.records import Access, Data
+from locard.models.fitting import fit
+from locard.records import Data
 from locard.seeds import derive
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _ALPHA_PER_RANK = 2
 
 @attacks.register("lora")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lora(Attack):
+class Lora(Training):
     """Train a low-rank change of each weight and merge it.
 
     Args:
@@ -47,27 +48,12 @@ class Lora(Attack):
     margin: ClassVar[float] = 0.03
 
     rank: int = 8
-    epochs: int = 3
     lr: float = 2e-3
-    batch: int = 64
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_number("rank", self.rank, low=1)
-        self._recipe()
-
-    @property
-    def needs(self) -> Access:
-        """The module."""
-        return Access.MODULE
-
-    @property
-    def needs_labels(self) -> bool:
-        """The thief's labels are the targets."""
-        return True
-
-    def _recipe(self) -> Recipe:
-        return Recipe(epochs=self.epochs, lr=self.lr, batch=self.batch)
+        Training.__post_init__(self)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         assert data is not None  # noqa: S101 - `derive` has checked
@@ -90,7 +76,7 @@ class Lora(Attack):
             logits = torch.func.functional_call(module, merged(), (x,))
             return torch.nn.functional.cross_entropy(logits, labels[rows])
 
-        fit(module, data.inputs, data.labels, recipe=self._recipe(), seed=seed, objective=objective,
+        fit(module, data.inputs, data.labels, recipe=self.recipe, seed=seed, objective=objective,
             parameters=[factor for pair in pairs.values() for factor in pair], progress=progress)  # fmt: skip
         with torch.no_grad():
             for name, weight in merged().items():

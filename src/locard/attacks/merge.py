@@ -31,11 +31,12 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from locard.attacks.base import Attack, Copy, attacks, bare
+from locard.attacks._training import Training
+from locard.attacks.base import Copy, attacks, bare
 from locard.errors import ParameterError, check_number
 from locard.models import folder
-from locard.models.fitting import Recipe, fit, reproducible
-from locard.records import Access, Data
+from locard.models.fitting import fit, reproducible
+from locard.records import Data
 from locard.seeds import derive, generator
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ _PARALLEL = 1e-4
 
 @attacks.register("merge")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Merge(Attack):
+class Merge(Training):
     """Put the weights of two relatives together.
 
     Args:
@@ -76,9 +77,6 @@ class Merge(Attack):
     keep: float = 0.2
     drop: float = 0.9
     scale: float = 1.0
-    epochs: int = 3
-    lr: float = 1e-3
-    batch: int = 64
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -90,17 +88,12 @@ class Merge(Attack):
         check_number("keep", self.keep, above=0, high=1)
         check_number("drop", self.drop, low=0, below=1)
         check_number("scale", self.scale, above=0)
-        self._recipe()
+        Training.__post_init__(self)
 
     @property
     def margin(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
         """3 points of accuracy, 5 where differences are merged."""
         return 0.05 if self._differences else 0.03
-
-    @property
-    def needs(self) -> Access:
-        """The module."""
-        return Access.MODULE
 
     @property
     def needs_data(self) -> bool:
@@ -115,9 +108,6 @@ class Merge(Attack):
     @property
     def _differences(self) -> bool:
         return self.method in ("ties", "dare")
-
-    def _recipe(self) -> Recipe:
-        return Recipe(epochs=self.epochs, lr=self.lr, batch=self.batch)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         module, notes = copy.deepcopy(victim.module()), ()
@@ -151,7 +141,7 @@ class Merge(Attack):
                 if progress is not None:
                     progress(before + done, len(parts) * wanted)
 
-            made.append(fit(copy.deepcopy(module), data.inputs[part], data.labels[part], recipe=self._recipe(),
+            made.append(fit(copy.deepcopy(module), data.inputs[part], data.labels[part], recipe=self.recipe,
                             seed=derive(seed, f"merge/sibling/{number}"), progress=told))  # fmt: skip
         return made
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @attacks.register("noise")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise(Attack):
-    """w + share * std(row of w) * N(0, 1), for the weights of linear and convolutional layers; a row is one output.
+    """Add share * std(row of w) * N(0, 1) to the weights w of each linear and convolutional layer; a row is one output.
 
     Args:
         share: of the row's standard deviation.

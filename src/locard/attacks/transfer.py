@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from locard.attacks._head import head
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks._training import Training
+from locard.attacks.base import Copy, attacks
 from locard.errors import ParameterError
 from locard.models import restrict
-from locard.models.fitting import Recipe, fit, reproducible
+from locard.models.fitting import fit, reproducible
 from locard.models.torch_module import TorchModel
 from locard.records import Access, Data
 from locard.seeds import derive, generator
@@ -42,7 +43,7 @@ _ASIDE = 5
 
 @attacks.register("transfer")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer(Attack):
+class Transfer(Training):
     """Train a fresh last layer, or all layers, on another task.
 
     Args:
@@ -58,27 +59,12 @@ class Transfer(Attack):
 
     layers: str = "all"
     epochs: int = 20
-    lr: float = 1e-3
-    batch: int = 64
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         if self.layers not in ("all", "last"):
             raise ParameterError(f"layers must be 'all' or 'last'; got {self.layers!r}")
-        self._recipe()
-
-    @property
-    def needs(self) -> Access:
-        """The module."""
-        return Access.MODULE
-
-    @property
-    def needs_labels(self) -> bool:
-        """They are the new task."""
-        return True
-
-    def _recipe(self) -> Recipe:
-        return Recipe(epochs=self.epochs, lr=self.lr, batch=self.batch)
+        Training.__post_init__(self)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         assert data is not None  # noqa: S101 - `derive` has checked
@@ -97,7 +83,7 @@ class Transfer(Attack):
                 if progress is not None:
                     progress(before + done, 2 * wanted)
 
-            fit(network, rest.inputs, rest.labels, recipe=self._recipe(), seed=seed, parameters=parameters,
+            fit(network, rest.inputs, rest.labels, recipe=self.recipe, seed=seed, parameters=parameters,
                 progress=told)  # fmt: skip
             answers = restrict(TorchModel(network, domain=data.domain), Access.LABELS).labels(aside.inputs)
             return float(np.mean(answers == aside.labels))
