@@ -170,7 +170,9 @@ class Model(abc.ABC):
             )
         if self.classes is not None and answers.shape[1] != self.classes:
             raise ParameterError(f"{self.source} answers {answers.shape[1]} numbers an input; expected {self.classes}")
-        answers = answers.astype(np.float32, copy=False)
+        # Twice the digits are kept only where inputs have them: many a function answers float64 by accident.
+        exact = self.domain.dtype == "float64" and answers.dtype == np.float64
+        answers = answers.astype(np.float64 if exact else np.float32, copy=False)
         if not np.isfinite(answers).all():
             bad = int((~np.isfinite(answers)).any(axis=1).sum())
             raise ParameterError(f"{self.source} answers NaN or infinity to {bad} of {n} inputs")

@@ -1,8 +1,8 @@
 """Our own model folder: `model.safetensors` beside `model.json`, data throughout, the same bytes for the same model.
 
 `model.json` holds the architecture's name and arguments, the domain, the normalisation, and what is known of the
-model's making. The weights must be those of the architecture, name by name and shape by shape; that is checked before
-memory for any of them is taken, so a folder may come from a stranger.
+model's making. The weights must be those of the architecture, name by name and shape by shape, of float64 where the
+domain is; that is checked before memory for any of them is taken, so a folder may come from a stranger.
 """
 
 from __future__ import annotations
@@ -285,10 +285,11 @@ _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 
 
 def _skeleton(card: Card) -> nn.Module:
-    """The architecture without memory for its weights."""
+    """The architecture without memory for its weights, which are float64 where the inputs are."""
     torch = need("torch", extra="torch", why=f"the architecture {card.architecture!r}")
     with torch.device("meta"):
-        return build(card.architecture, **card.arguments)
+        module = build(card.architecture, **card.arguments)
+    return module.double() if card.domain.dtype == "float64" else module
 
 
 def _difference(module: nn.Module, found: dict[str, tuple[tuple[int, ...], Any]]) -> str:

@@ -97,7 +97,7 @@ class Session:
         return Cost(asked=self.asked, from_journal=self.from_journal)
 
     def answer(self, x: np.ndarray, rung: Access) -> np.ndarray:
-        """Answers at `rung`: (n, C) float32, or (n,) int64 labels.
+        """Answers at `rung`: (n, C) float32, or float64 where the inputs are; or (n,) int64 labels.
 
         Args:
             x: (n, *shape), as the domain says.

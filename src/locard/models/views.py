@@ -89,7 +89,7 @@ class ProbabilityView(LabelView):
     __slots__ = ()
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """Class probabilities: (n, classes) float32, rows that add up to 1 unless the view cuts or rounds them."""
+        """Class probabilities: (n, classes) floats, rows that add up to 1 unless the view cuts or rounds them."""
         return self._session.answer(x, Access.PROBABILITIES)
 
 
@@ -99,7 +99,7 @@ class LogitView(ProbabilityView):
     __slots__ = ()
 
     def logits(self, x: np.ndarray) -> np.ndarray:
-        """Class scores before the softmax: (n, classes) float32."""
+        """Class scores before the softmax: (n, classes) float32, or float64 where the domain's inputs are."""
         return self._session.answer(x, Access.LOGITS)
 
 
@@ -129,7 +129,7 @@ class ValueView(View):
     __slots__ = ()
 
     def values(self, x: np.ndarray) -> np.ndarray:
-        """Answers: (n, k) float32."""
+        """Answers: (n, k) float32, or float64 where the domain's inputs are."""
         return self._session.answer(x, Access.VALUES)
 
 

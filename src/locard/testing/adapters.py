@@ -38,7 +38,8 @@ def _ladder(make: Make, x: np.ndarray) -> None:
         law(np.allclose(answers[Access.PROBABILITIES].sum(axis=1), 1, atol=1e-3), "probabilities must add up to 1")
     for rung, values in answers.items():
         if rung is not Access.LABELS:
-            law(values.dtype == np.float32 and values.ndim == 2, f"{rung.name} must be (n, k) float32")
+            exact = model.domain.dtype == "float64" and values.dtype == np.float64
+            law((exact or values.dtype == np.float32) and values.ndim == 2, f"{rung.name} must be (n, k) float32")
             law(
                 model.classes in (None, values.shape[1]),
                 f"{rung.name} has {values.shape[1]} columns, not {model.classes}",

@@ -149,15 +149,16 @@ def _budget(bench: _Bench) -> None:
     law(whole.effort.queries == view.asked, f"{view.asked} were asked, {whole.effort.queries} are told")
     if view.asked < 2:
         return
-    half = view.asked // 2
-    view = restrict(bench.victim, bench.attack.needs, budget=half)
+    # Of less, an attack that solves for its victim may have nothing yet.
+    most = view.asked * 9 // 10
+    view = restrict(bench.victim, bench.attack.needs, budget=most)
     try:
         stolen = bench.attack.derive(view, bench.data)
     except BudgetError as error:
-        raise ConformanceError(f"a budget of {half} ends the attack and loses what it bought: {error}") from error
-    law(0 < view.asked <= half, f"{view.asked} were asked with a budget of {half}")
+        raise ConformanceError(f"a budget of {most} ends the attack and loses what it bought: {error}") from error
+    law(0 < view.asked <= most, f"{view.asked} were asked with a budget of {most}")
     law(stolen.notes, "a budget that ended early is not told")
-    law(bench.model(stolen).digest != bench.model(whole).digest, "half the answers give the same copy")
+    law(bench.model(stolen).digest != bench.model(whole).digest, "fewer answers give the same copy")
 
 
 def _progress(bench: _Bench) -> None:

@@ -29,7 +29,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, *shape) float32 to (n, classes) logits."""
+        """(n, *shape) to (n, classes) logits, in the dtype of the weights."""
         x = x.flatten(1)
         for layer in self.layers[:-1]:
             x = torch.relu(layer(x))
