@@ -14,6 +14,7 @@ from locard.testing import ATTACK_LAWS, check_attack
 QUICK = {
     "active": {"epochs": 2, "width": 4, "queries": 200, "rounds": 2, "score": "dfal+k-centre", "subsample": 60},
     "adversarial-training": {"epochs": 1, "steps": 2},
+    "disguise": {},
     "distil": {"epochs": 1, "width": 4},
     "extraction": {"epochs": 2, "width": 4, "queries": 200},
     "finetune": {"epochs": 1},

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from locard.errors import MissingExtraError, ParameterError  # noqa: E402
+from locard.models import exported, load, onnx, restrict  # noqa: E402
 from locard.models.architectures import architectures, build  # noqa: E402
 from locard.models.architectures.resnet import Block  # noqa: E402
+from locard.models.torch_module import TorchModel  # noqa: E402
+from locard.records import Access, Domain  # noqa: E402
 
 FASHION = {"shape": [1, 28, 28], "classes": 10}
 
@@ -31,13 +36,25 @@ def parameters(module):
         ("cnn", {}, 9 * 16 + 16 + 9 * 16 * 32 + 32 + 32 * 49 * 64 + 64 + 64 * 10 + 10),
         ("cnn", {"width": 4}, 9 * 4 + 4 + 9 * 4 * 8 + 8 + 8 * 49 * 16 + 16 + 16 * 10 + 10),
         ("resnet", {}, 77_754),
+        # Pieces, places, two blocks (norms, attention, dense layers), norm, head.
+        (
+            "transformer",
+            {},
+            16 * 32
+            + 32
+            + 49 * 32
+            + 2 * (4 * 32 + 4 * 32 * 32 + 3 * 32 + 32 * 128 + 128 + 128 * 32 + 32)
+            + 2 * 32
+            + 32 * 10
+            + 10,
+        ),
     ],
 )
 def test_number_of_parameters(name, arguments, expected):
     assert parameters(build(name, **FASHION, **arguments)) == expected
 
 
-@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet"])
+@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet", "transformer"])
 @pytest.mark.parametrize("shape", [[1, 8, 8], [1, 28, 28], [3, 9, 13], [3, 32, 32]])
 def test_answers_one_row_of_logits_an_input(name, shape):
     module = build(name, shape=shape, classes=7)
@@ -45,7 +62,7 @@ def test_answers_one_row_of_logits_an_input(name, shape):
     assert module.train()(torch.rand(5, *shape)).shape == (5, 7)
 
 
-@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet"])
+@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet", "transformer"])
 def test_arguments_survive_json(name):
     arguments = json.loads(json.dumps({"shape": (1, 8, 8), "classes": 3}))
     assert build(name, **arguments).state_dict().keys() == build(name, shape=(1, 8, 8), classes=3).state_dict().keys()
@@ -67,8 +84,48 @@ def test_residual_blocks_pass_their_input_on():
     assert torch.equal(block(x), x)
 
 
+@pytest.mark.parametrize(
+    ("shape", "patch", "pieces"), [([9], 4, 3), ([1, 8, 8], 4, 4), ([3, 9, 13], 4, 12), ([5], 9, 1)]
+)
+def test_transformer_cuts_all_of_its_input_into_pieces(shape, patch, pieces):
+    module = build("transformer", shape=shape, classes=2, patch=patch, width=8)
+    assert module.places.shape == (pieces, 8)
+    x = torch.rand(1, *shape, requires_grad=True)
+    module(x)[0, 0].backward()
+    assert (x.grad != 0).all()
+
+
+def test_transformer_attends_as_torch_does():
+    module: Any = build("transformer", shape=[6], classes=2, patch=1, width=8, heads=2).eval()
+    block = module.blocks[0]
+    x = torch.rand(3, 6, 8)
+    query, key, value = (one(x).reshape(3, 6, 2, 4).transpose(1, 2) for one in (block.query, block.key, block.value))
+    wanted = torch.nn.functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(3, 6, 8)
+    assert torch.allclose(block._attend(x), block.out(wanted), atol=1e-6)
+
+
+def test_transformer_gives_second_derivatives():
+    module = build("transformer", shape=[4], classes=2, patch=1, width=8)
+    x = torch.rand(1, 4, requires_grad=True)
+    (slope,) = torch.autograd.grad(module(x)[0, 0], x, create_graph=True)
+    (curve,) = torch.autograd.grad(slope.sum(), x)
+    assert (curve != 0).any()
+
+
+@pytest.mark.parametrize("shape", [[1, 8, 8], [7]])
+@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
+def test_transformer_survives_both_exports(shape, ending, tmp_path):
+    model = TorchModel(build("transformer", shape=shape, classes=3, width=8).eval(),
+                       domain=Domain(kind="image" if len(shape) == 3 else "tabular", shape=tuple(shape)))  # fmt: skip
+    path = tmp_path / f"model{ending}"
+    (exported.save if ending == ".pt2" else onnx.export)(model, path)
+    x = np.random.default_rng(0).random((5, *shape), np.float32)
+    ours, theirs = (restrict(one, Access.LOGITS).logits(x) for one in (model, load(path, trust=True)))
+    assert np.allclose(ours, theirs, atol=1e-5)
+
+
 def test_names_are_the_files():
-    assert architectures.names() == ["cnn", "mlp", "resnet"]
+    assert architectures.names() == ["cnn", "mlp", "resnet", "transformer"]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +144,9 @@ def test_names_are_the_files():
         ("mlp", {**FASHION, "shape": "1x28x28"}, "shape must be a list of at most 8 whole numbers; got '1x28x28'"),
         ("mlp", {**FASHION, "shape": []}, "shape must hold 1 to 4,194,304 numbers"),
         ("mlp", {**FASHION, "shape": [60000, 60000]}, "shape must hold 1 to 4,194,304 numbers"),
+        ("transformer", {**FASHION, "heads": 5}, "heads must divide the width; got 5 heads, width 32"),
+        ("transformer", {**FASHION, "shape": [2, 3]}, r"shape must be \(channels, height, width\)"),
+        ("transformer", {**FASHION, "patch": 0}, "patch must be a whole number"),
         ("mlp", {**FASHION, "hidden": [8] * 1000}, "hidden must be a list of at most 16 whole numbers"),
         ("mlp", {**FASHION, "hidden": [8, -1]}, r"hidden\[1\] must be a whole number"),
     ],
