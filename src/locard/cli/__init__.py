@@ -19,7 +19,19 @@ import locard
 from locard.errors import LocardError, ParameterError
 
 INTERRUPTED = 130
-VERBS = ("schemes", "cite", "inspect", "extract", "calibrate", "verify", "compare", "attacks", "derive", "demo")
+VERBS = (
+    "schemes",
+    "cite",
+    "inspect",
+    "extract",
+    "calibrate",
+    "verify",
+    "compare",
+    "attacks",
+    "derive",
+    "transferability",
+    "demo",
+)
 # Options that take several values after one flag, which click cannot say.
 SEVERAL = ("--references", "--derived", "--param")
 

@@ -1,4 +1,4 @@
-"""Steps across a victim's boundary, for all inputs at once: FGSM [1], PGD [2] and DeepFool [3].
+"""Steps across a victim's boundary, for all inputs at once: FGSM [1], PGD [2], MI-FGSM [4] and DeepFool [3].
 
 Every function takes a gradient view and asks it in batches; an input that has arrived is asked no more. Distances are
 in the units of the inputs; `queries.base.reach` says how large a domain is, so that a sampler's parameters can be
@@ -6,7 +6,8 @@ shares of it.
 
 [1] Goodfellow, Shlens, Szegedy. Explaining and Harnessing Adversarial Examples. ICLR 2015, section 4. [2] Madry,
 Makelov, Schmidt, Tsipras, Vladu. Towards Deep Learning Models Resistant to Adversarial Attacks. ICLR 2018, equation 3.
-[3] Moosavi-Dezfooli, Fawzi, Frossard. DeepFool. CVPR 2016, algorithm 2.
+[3] Moosavi-Dezfooli, Fawzi, Frossard. DeepFool. CVPR 2016, algorithm 2. [4] Dong, Liao, Pang, Su, Zhu, Hu, Li.
+Boosting Adversarial Attacks with Momentum. CVPR 2018, algorithm 1.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ def pgd(
     steps: int,
     domain: Domain,
     targeted: bool = False,
+    momentum: float = 0.0,
     source: np.random.Generator | None = None,
 ) -> np.ndarray:
     """`climb` the cross-entropy away from the labels, or down it towards them.
@@ -115,6 +117,7 @@ def pgd(
         steps: how many.
         domain: what inputs are; points stay in its bounds.
         targeted: whether the labels are targets.
+        momentum: see `climb`; with 1 this is MI-FGSM.
         source: draws a random start in the box; None starts at x.
 
     Returns:
@@ -125,7 +128,8 @@ def pgd(
         away = cross_entropy(labels)
         return (lambda logits: -away(logits)) if targeted else away
 
-    return climb(victim, x, loss, radius=radius, step=step, steps=steps, domain=domain, source=source)
+    return climb(victim, x, loss, radius=radius, step=step, steps=steps, domain=domain, momentum=momentum,
+                 source=source)  # fmt: skip
 
 
 def climb(
@@ -137,6 +141,7 @@ def climb(
     step: float | np.ndarray,
     steps: int,
     domain: Domain,
+    momentum: float = 0.0,
     source: np.random.Generator | None = None,
 ) -> np.ndarray:
     """Steps up a loss along the sign of its gradient, projected onto the box of that radius around x [2, equation 3].
@@ -149,6 +154,8 @@ def climb(
         step: of one step.
         steps: how many.
         domain: what inputs are; points stay in its bounds.
+        momentum: share of the sum of the gradients so far, each divided by its L1 norm, that is kept from one step to
+            the next [4]; with 0 the gradient alone is followed.
         source: draws a random start in the box; None starts at x.
 
     Returns:
@@ -161,8 +168,12 @@ def climb(
     low, high = low.astype(x.dtype), high.astype(x.dtype)
     points = x if source is None else np.clip(x + radius * source.uniform(-1, 1, x.shape), low, high)
     points = points.astype(x.dtype)
+    course: float | np.ndarray = 0.0
     for _ in range(steps):
         _, gradient = victim.input_gradient(points, loss())
+        if momentum:
+            length = np.abs(gradient).reshape(len(x), -1).sum(axis=1).reshape(-1, *[1] * (x.ndim - 1))
+            gradient = course = momentum * course + gradient / np.maximum(length, np.finfo(np.float32).tiny)
         points = np.clip(points + step * np.sign(gradient), low, high).astype(x.dtype)
     return domain.deliver(points)
 
