@@ -94,10 +94,21 @@ def row(name: str, line: str, victim: Model, data: dict[str, Data], seed: int) -
     stolen = attack.derive(view, own["thief"] if attack.needs_data else None, seed=seed)
     copy = TorchModel(stolen.module, domain=victim.domain)
     judged = accept(attack, copy, victim, own["check"], floor=stolen.floor)
-    found = {"victim": name, "architecture": victim.lineage.architecture, "line": line,
-             "before": judged.victim_accuracy, "after": judged.accuracy,
-             "agreement": judged.agreement, "theft": judged.accepted, "reason": judged.reason, "floor": stolen.floor, "notes": list(stolen.notes), "queries": stolen.effort.queries,
-             "epochs": stolen.effort.epochs, "seconds": stolen.effort.seconds}  # fmt: skip
+    found = {
+        "victim": name,
+        "architecture": victim.lineage.architecture,
+        "line": line,
+        "before": judged.victim_accuracy,
+        "after": judged.accuracy,
+        "agreement": judged.agreement,
+        "theft": judged.accepted,
+        "reason": judged.reason,
+        "floor": stolen.floor,
+        "notes": list(stolen.notes),
+        "queries": stolen.effort.queries,
+        "epochs": stolen.effort.epochs,
+        "seconds": stolen.effort.seconds,
+    }
     if line == "adversarial-training":
         found["robust"] = [robust(model, data["check"], seed) for model in (victim, copy)]
     print(f"{name}, {line}: {judged.accuracy:.1%}, {stolen.effort.seconds:.1f} s", file=sys.stderr, flush=True)

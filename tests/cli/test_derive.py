@@ -100,7 +100,7 @@ def test_a_failed_theft_is_called_one(home, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--attack", "quantis"], "unknown attack 'quantis'; did you mean 'quantise'?"),
+        (["--attack", "quantis"], "unknown attack 'quantis'; did you mean 'quantise'"),
         (
             ["--attack", "extraction", "--access", "labels", "--data", "thief.npz"],
             "needs PROBABILITIES of the victim; LABELS",
