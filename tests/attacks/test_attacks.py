@@ -15,6 +15,7 @@ QUICK = {
     "active": {"epochs": 2, "width": 4, "queries": 200, "rounds": 2, "score": "dfal+k-centre", "subsample": 60},
     "adversarial-training": {"epochs": 1, "steps": 2},
     "answer": {},
+    "datafree": {"width": 4, "queries": 200, "batch": 20, "epochs": 1},
     "disguise": {},
     "distil": {"epochs": 1, "width": 4},
     "ensemble": {"epochs": 1, "width": 4},

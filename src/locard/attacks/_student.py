@@ -67,14 +67,19 @@ class Extractor(Attack):
 
     def student(self, victim: View, *, seed: int) -> torch.nn.Module:
         """An untrained student with the victim's inputs and classes; the same one for the same seed."""
-        return build(self.architecture, self._arguments(victim), seed=derive(seed, "extraction/copy"))
+        return build(self.architecture, self.arguments(victim), seed=derive(seed, "extraction/copy"))
 
     def hand_over(self, module: torch.nn.Module, victim: View, bought: Bought, epochs: int) -> Copy:
         """The trained student with its papers."""
-        return Copy(module=module, architecture=self.architecture, arguments=self._arguments(victim), epochs=epochs,
+        return Copy(module=module, architecture=self.architecture, arguments=self.arguments(victim), epochs=epochs,
                     notes=bought.notes)  # fmt: skip
 
-    def _arguments(self, victim: View) -> dict[str, Any]:
+    def arguments(self, victim: View) -> dict[str, Any]:
+        """Of the student's architecture.
+
+        Raises:
+            ParameterError: the victim does not say its classes, or has one.
+        """
         if victim.classes is None or victim.classes < 2:
             known = "does not say how many classes it has" if victim.classes is None else "has one class"
             raise ParameterError(f"{victim.source} {known}; {self.name} needs to know two or more")
