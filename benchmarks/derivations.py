@@ -154,11 +154,9 @@ def markdown(result: dict[str, Any]) -> str:
     for line in dict.fromkeys(row["line"] for row in rows):
         own = [row for row in rows if row["line"] == line]
         cells = [f"{row['after']:.1%}{'' if row['theft'] else ' (failed)'}" for row in own]
-        kept = ["on its own task" if row["agreement"] is None else f"{row['agreement']:.1%}" for row in own]
+        kept = ["another task" if row["agreement"] is None else f"{row['agreement']:.1%}" for row in own]
         spent = ", ".join(f"{row['seconds']:.1f}" for row in own)
-        page.append(
-            f"| {line} | {' | '.join(cells)} | {', '.join(dict.fromkeys(kept))} | {own[0]['epochs']} | {spent} |"
-        )
+        page.append(f"| {line} | {' | '.join(cells)} | {', '.join(kept)} | {own[0]['epochs']} | {spent} |")
     for row in rows:
         if "robust" in row:
             before, after = row["robust"]
