@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from tests.models.fake_server import FakeServer, Output
 
 import locard
+from locard.models import _http
 from locard.testing import toy_data, toy_model
 
 QUERIES, BATCH, CONCURRENCY = 200, 32, 4
@@ -168,3 +170,15 @@ def test_the_journal_is_the_owners_alone(fingerprint, server, tmp_path):
     run = Run(fingerprint, server, tmp_path)
     assert run.end()[0] == 0
     assert run.journal.stat().st_mode & 0o777 == 0o600
+
+
+def test_ctrl_c_ends_an_exchange_that_will_not_be_cancelled(server, monkeypatch):
+    monkeypatch.setattr(_http, "_cancel", lambda loop, task: None)
+    server.trouble = held_after(0)
+    suspect = locard.load(server.url)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(suspect.stream(toy_data().inputs[:BATCH]))
+    assert time.monotonic() - start < 10

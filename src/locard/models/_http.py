@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from base64 import b64encode
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 from locard.errors import ParameterError, check_number
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import ssl
 
 T = TypeVar("T")
+# Seconds that what was under way at Ctrl-C has to end by itself.
+GRACE = 1.0
 TOKEN_ENV = "LOCARD_TOKEN"  # noqa: S105 - the name of a variable
 
 
@@ -168,16 +171,19 @@ class Line:
         thread = threading.Thread(target=_drive, args=(loop, task, arrived.put), name="locard-endpoint", daemon=True)
         thread.start()
         failure: BaseException | None = None
+        ends: float | None = None
         try:
             while True:
                 try:
-                    item = arrived.get()
+                    item = arrived.get(timeout=None if ends is None else max(ends - time.monotonic(), 0))
                 except KeyboardInterrupt as interrupt:
                     if isinstance(failure, KeyboardInterrupt):
                         raise
-                    failure = interrupt
+                    failure, ends = interrupt, time.monotonic() + GRACE
                     _cancel(loop, task)
                     continue
+                except Empty:
+                    break
                 if item is None:
                     break
                 if isinstance(item, BaseException):
