@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,16 @@ def server():
         yield server
 
 
+@contextmanager
+def heeding_ctrl_c():
+    """What was started in the background ignores Ctrl-C, and so do its children, unless they are told otherwise."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Run:
     """`locard verify` of the served model, under way."""
 
@@ -51,9 +61,10 @@ class Run:
             "LOCARD_TOKEN": "",
         }
         command = [sys.executable, "-m", "locard", "verify", str(fingerprint), server.url, "--json", *more]
-        self.process = subprocess.Popen(
-            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        with heeding_ctrl_c():
+            self.process = subprocess.Popen(
+                command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
 
     def answered(self):
         if not self.journal.exists():
@@ -179,6 +190,6 @@ def test_ctrl_c_ends_an_exchange_that_will_not_be_cancelled(server, monkeypatch)
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with heeding_ctrl_c(), pytest.raises(KeyboardInterrupt):
         list(suspect.stream(toy_data().inputs[:BATCH]))
     assert time.monotonic() - start < 10

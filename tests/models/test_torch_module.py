@@ -12,6 +12,7 @@ from torch import nn  # noqa: E402
 
 from locard.errors import AccessError, ParameterError  # noqa: E402
 from locard.models import Session, load, restrict  # noqa: E402
+from locard.models.architectures import build  # noqa: E402
 from locard.models.torch_module import evaluating  # noqa: E402
 from locard.records import Access, Domain  # noqa: E402
 from locard.testing import ADAPTER_LAWS, check_adapter, toy_data, toy_model  # noqa: E402
@@ -368,3 +369,9 @@ def test_several_losses_are_asked_in_one_pass():
         alone, slope = asked.input_gradient(x, lambda logits, k=k: logits[:, k])
         assert np.abs(all_slopes[:, k] - slope).max() <= 1e-5
         assert np.array_equal(alone, logits)
+
+
+def test_a_network_of_many_layers_is_asked_more_at_once():
+    domain = Domain(kind="image", shape=(1, 8, 8), bounds=(0.0, 1.0))
+    sizes = [load(build(name, shape=[1, 8, 8], classes=3), domain=domain).batch_size for name in ("cnn", "resnet")]
+    assert sizes == [64, 128]

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     import torch
 
 # Inputs in one call: of a function that anybody wrote, and of a network on a processor, whose caches what lies between
-# the layers of a larger batch leaves (benchmarks/batch_size.py).
-BATCH, NETWORK_BATCH = 256, 64
+# the layers of a larger batch leaves (benchmarks/batch_size.py). Each layer costs Python time in each pass, so one that
+# has many is asked twice as many.
+BATCH, NETWORK_BATCH, MANY_LAYERS = 256, 64, 16
 
 Loss = Callable[["torch.Tensor"], "torch.Tensor"]
 

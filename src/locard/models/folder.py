@@ -23,7 +23,7 @@ from locard.errors import ArtefactError, LocardError, ParameterError, need, unkn
 from locard.models._options import batch_rows, refuse_unknown
 from locard.models.architectures import build
 from locard.models.architectures._arguments import LARGEST_INPUT
-from locard.models.base import NETWORK_BATCH, Adapter, Model, adapters
+from locard.models.base import Adapter, Model, adapters
 from locard.models.torch_module import TorchModel
 from locard.records import Domain, Lineage
 
@@ -235,21 +235,22 @@ class FolderAdapter(Adapter):
     def open(cls, source: Any, *, like: Domain | None, trust: bool, **options: Any) -> Model:
         """Read it; the folder says all there is to say but the `batch_size`."""
         refuse_unknown(options, ("batch_size",), of="a model folder, which says the rest itself,")
-        return read(source, batch_size=options.get("batch_size", NETWORK_BATCH))
+        return read(source, batch_size=batch_rows(options["batch_size"]) if options else None)
 
 
-def read(path: str | os.PathLike[str], *, batch_size: int = NETWORK_BATCH) -> TorchModel:
+def read(path: str | os.PathLike[str], *, batch_size: int | None = None) -> TorchModel:
     """A model folder as a model with gradients and weights, on the CPU.
 
     Args:
         path: the folder.
-        batch_size: inputs in one forward pass.
+        batch_size: inputs in one forward pass; None for the usual number, see `TorchModel`.
 
     Raises:
         MissingExtraError: torch is not installed.
         ArtefactError: a file is missing or damaged, a field is wrong, or the weights are not the architecture's.
     """
-    batch_size = batch_rows(batch_size)
+    if batch_size is not None:
+        batch_size = batch_rows(batch_size)
     card, where = read_card(path), f"the model folder {os.fspath(path)!r}"
     need("torch", extra="torch", why=where)
     from safetensors import SafetensorError, safe_open

@@ -12,7 +12,7 @@ import numpy as np
 
 from locard.errors import ParameterError, need, unknown
 from locard.models._options import batch_rows, refuse_unknown
-from locard.models.base import BATCH, NETWORK_BATCH, Adapter, Loss, Model, adapters
+from locard.models.base import BATCH, MANY_LAYERS, NETWORK_BATCH, Adapter, Loss, Model, adapters
 from locard.models.callable import native_access
 from locard.records import Access, Domain, Lineage
 
@@ -45,7 +45,8 @@ class TorchModel(Model):
         std: per channel, divides the inputs; None for 1.
         source: where it was read from, for people.
         lineage: what is known of its making.
-        batch_size: inputs in one forward pass; None for 64 on a processor and 256 elsewhere.
+        batch_size: inputs in one forward pass; None for 64 on a processor, 128 where there are more than 16 layers, and
+            256 elsewhere.
 
     Raises:
         ParameterError: it cannot take a batch of that domain, or a parameter is wrong.
@@ -70,7 +71,8 @@ class TorchModel(Model):
         self.lineage = lineage or Lineage()
         first = next(iter(module.parameters()), None)
         self.device = torch.device("cpu") if first is None else first.device
-        usual = NETWORK_BATCH if self.device.type == "cpu" else BATCH
+        layers = sum(1 for part in module.modules() if next(part.children(), None) is None)
+        usual = BATCH if self.device.type != "cpu" else 2 * NETWORK_BATCH if layers > MANY_LAYERS else NETWORK_BATCH
         self.batch_size = usual if batch_size is None else batch_rows(batch_size)
         self._shift, self._scale = self._per_channel(mean), self._per_channel(std)
         if std is not None and min(std) <= 0:
