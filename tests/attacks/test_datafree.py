@@ -301,6 +301,8 @@ def test_the_generator_is_trained_for_disagreement_and_for_all_classes(plain, mo
         x = inputs(raws[-1], PIXELS).detach()
         with torch.no_grad():
             copies.append([copy(x).softmax(dim=1).numpy().astype(np.float64) for copy in rounds.copies])
+        # Else the statistics of a batch norm would be those of what the generator makes.
+        assert not any(copy.training for copy in rounds.copies)
         gains.append(gain.item())
         own_train(rounds, gain)
 
