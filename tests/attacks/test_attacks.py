@@ -163,3 +163,10 @@ def test_success_is_judged_on_labels(parts):
     bare = Data(inputs=data.inputs, labels=None, domain=data.domain, name="bare")
     with pytest.raises(ParameterError, match="judged on true labels; bare has none"):
         accept(build("noise"), answering(parts, []), answering(parts, []), bare)
+
+
+def test_success_is_judged_by_labels_of_the_victims_task(parts):
+    data = parts["held out"]
+    other = Data(inputs=data.inputs, labels=data.labels + 100, domain=data.domain, name="other labels")
+    with pytest.raises(ParameterError, match="labels of the victim's task, 0 to 9; other labels has labels from 100"):
+        accept(build("noise"), answering(parts, []), answering(parts, []), other)

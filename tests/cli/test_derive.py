@@ -134,3 +134,9 @@ def test_a_model_without_a_named_architecture_goes_to_a_file(home, capsys):
     words = ["derive", home / "bare.pt2", "--trust", "--attack", "noise", "-o"]
     assert command(*words, home / "copy") == 2
     assert "does not say its own: write a .pt2 or .onnx file" in capsys.readouterr().err
+
+
+def test_what_the_copy_is_judged_by_is_read_before_anything_is_asked(home, capsys):
+    assert command("derive", "victim", "--attack", "noise", "-o", home / "copy.pt2", "--check", "nofile.npz") == 2
+    assert "nofile.npz" in capsys.readouterr().err
+    assert not (home / "copy.pt2").exists()

@@ -248,10 +248,16 @@ def accept(attack: Attack, copy: Model, victim: Model, held_out: Data, *, floor:
         floor: the copy's; the labels are then those of its own task, and the victim is not asked.
 
     Raises:
-        ParameterError: the data have no labels.
+        ParameterError: the data have no labels, or labels of another task than the victim's.
     """
     if held_out.labels is None:
         raise ParameterError(f"whether a theft succeeded is judged on true labels; {held_out.name} has none")
+    low, high = int(held_out.labels.min()), int(held_out.labels.max())
+    if floor is None and victim.classes is not None and (low < 0 or high >= victim.classes):
+        raise ParameterError(
+            f"whether a theft succeeded is judged on labels of the victim's task, 0 to {victim.classes - 1}; "
+            f"{held_out.name} has labels from {low} to {high}"
+        )
     theirs = view(Session(copy, Access.LABELS), Access.LABELS).labels(held_out.inputs)
     if floor is None:
         ours = view(Session(victim, Access.LABELS), Access.LABELS).labels(held_out.inputs)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from locard.attacks._training import Training
 from locard.attacks.base import Copy, attacks
 from locard.errors import ParameterError, check_number
-from locard.models.fitting import fit
+from locard.models.fitting import fit, reproducible
 from locard.records import Data
 from locard.seeds import derive
 
@@ -78,7 +78,7 @@ class Lora(Training):
 
         fit(module, data.inputs, data.labels, recipe=self.recipe, seed=seed, objective=objective,
             parameters=[factor for pair in pairs.values() for factor in pair], progress=progress)  # fmt: skip
-        with torch.no_grad():
+        with reproducible(seed), torch.no_grad():
             for name, weight in merged().items():
                 weights[name].copy_(weight)
         return Copy(module=module, epochs=self.epochs)

@@ -46,14 +46,16 @@ def derive(
     built = build(attack, dict(params(param)))
     if access is not None and built.needs not in Access.parse(access).implied:
         raise AccessError(f"{attack} needs {built.needs.text} of the victim; {Access.parse(access).text} was granted")
-    owned = None if data is None else read(data)
+    owned, held_out = (None if name is None else read(name) for name in (data, check))
+    if held_out is not None and held_out.labels is None:
+        raise ParameterError(f"whether a theft succeeded is judged on true labels; {held_out.name} has none")
     victim = load(model, like=None if owned is None else owned.domain, trust=trust)
     with progress(attack) as bar:
         seen = restrict(victim, built.needs, budget=budget, top_k=top_k, decimals=decimals,
                         journal=journal_for(victim, journal))  # fmt: skip
         stolen = built.derive(seen, owned, seed=seed, progress=bar)
     copy = TorchModel(stolen.module, domain=victim.domain, lineage=stolen.lineage, source=str(output))
-    judged = None if check is None else accept(built, copy, victim, read(check), floor=stolen.floor)
+    judged = None if held_out is None else accept(built, copy, victim, held_out, floor=stolen.floor)
     write(copy, stolen, victim, output, judged)
     effort = stolen.effort
     print(f"{output}: {attack}, {effort.queries:,} queries, {effort.epochs} epochs, {effort.seconds:.1f} s")
