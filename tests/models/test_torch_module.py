@@ -374,4 +374,4 @@ def test_several_losses_are_asked_in_one_pass():
 def test_a_network_of_many_layers_is_asked_more_at_once():
     domain = Domain(kind="image", shape=(1, 8, 8), bounds=(0.0, 1.0))
     sizes = [load(build(name, shape=[1, 8, 8], classes=3), domain=domain).batch_size for name in ("cnn", "resnet")]
-    assert sizes == [64, 128]
+    assert sizes == [64, 256]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Inputs in one call: of a function that anybody wrote, and of a network on a processor, whose caches what lies between
 # the layers of a larger batch leaves (benchmarks/batch_size.py). Each layer costs Python time in each pass, so one that
-# has many is asked twice as many.
+# has many is asked as many as a function.
 BATCH, NETWORK_BATCH, MANY_LAYERS = 256, 64, 16
 
 Loss = Callable[["torch.Tensor"], "torch.Tensor"]

@@ -45,7 +45,7 @@ class TorchModel(Model):
         std: per channel, divides the inputs; None for 1.
         source: where it was read from, for people.
         lineage: what is known of its making.
-        batch_size: inputs in one forward pass; None for 64 on a processor, 128 where there are more than 16 layers, and
+        batch_size: inputs in one forward pass; None for 64 on a processor where there are at most 16 layers, and
             256 elsewhere.
 
     Raises:
@@ -72,7 +72,7 @@ class TorchModel(Model):
         first = next(iter(module.parameters()), None)
         self.device = torch.device("cpu") if first is None else first.device
         layers = sum(1 for part in module.modules() if next(part.children(), None) is None)
-        usual = BATCH if self.device.type != "cpu" else 2 * NETWORK_BATCH if layers > MANY_LAYERS else NETWORK_BATCH
+        usual = NETWORK_BATCH if self.device.type == "cpu" and layers <= MANY_LAYERS else BATCH
         self.batch_size = usual if batch_size is None else batch_rows(batch_size)
         self._shift, self._scale = self._per_channel(mean), self._per_channel(std)
         if std is not None and min(std) <= 0:
