@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from math import inf
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -96,11 +97,11 @@ def check_number(
         below: excluded upper end.
 
     Raises:
-        ParameterError: the value is no number or lies outside.
+        ParameterError: the value is no finite number or lies outside.
     """
     left = f"[{low}" if low is not None else f"({above}" if above is not None else "(-inf"
     right = f"{high}]" if high is not None else f"{below})" if below is not None else "inf)"
-    number = isinstance(value, int | float) and not isinstance(value, bool) and value == value  # pyright: ignore[reportUnnecessaryIsInstance]
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < inf  # pyright: ignore[reportUnnecessaryIsInstance]
     if (
         not number
         or (low is not None and value < low)

@@ -100,7 +100,7 @@ def test_a_share_is_a_number_or_a_fraction(text, value):
     [
         (["victim", "copy", "--eps", "8/0"], "--eps takes a number or a fraction, such as 0.03 or 8/255; got '8/0'"),
         (["victim", "copy", "--eps", "much"], "got 'much'"),
-        (["victim", "copy", "--eps", "-1/255"], "eps must lie in (0, inf"),
+        (["victim", "copy", "--eps", "-1/255"], "eps must lie in (0, 1]"),
         (["stranger.skops", "copy", "--one-way"], "adversarial examples need gradients; neither"),
         (["victim", "copy", "--eps", "0.2", "--budget", "5"], "the budget of 5 queries to copy is spent"),
         (["victim", "copi"], "copi"),

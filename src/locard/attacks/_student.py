@@ -67,7 +67,9 @@ class Extractor(Attack):
 
     def student(self, victim: View, *, seed: int) -> torch.nn.Module:
         """An untrained student with the victim's inputs and classes; the same one for the same seed."""
-        return build(self.architecture, self.arguments(victim), seed=derive(seed, "extraction/copy"))
+        return build(
+            self.architecture, self.arguments(victim), seed=derive(seed, "extraction/copy"), dtype=victim.domain.dtype
+        )
 
     def hand_over(self, module: torch.nn.Module, victim: View, bought: Bought, epochs: int) -> Copy:
         """The trained student with its papers."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
@@ -135,9 +135,9 @@ class Attack(abc.ABC):
             AccessError: the view grants less than the attack needs.
             ParameterError: data are missing, or do not fit the victim.
         """
-        self._check(victim, data)
+        taken = self._check(victim, data)
         started, before = time.perf_counter(), victim.asked
-        copy = self._steal(victim, data, seed=seed, progress=progress)
+        copy = self._steal(victim, taken, seed=seed, progress=progress)
         lineage = Lineage(
             architecture=copy.architecture or (None if copy.unnamed else victim.lineage.architecture),
             data=data.digest if data is not None and self.needs_data else None,
@@ -171,25 +171,22 @@ class Attack(abc.ABC):
         return Acceptance(accuracy=after, victim_accuracy=before, agreement=agreement, accepted=reason is None,
                           reason=reason)  # fmt: skip
 
-    def _check(self, victim: View, data: Data | None) -> None:
+    def _check(self, victim: View, data: Data | None) -> Data | None:
+        """The data as the victim takes them, or None where none are needed."""
         method = _METHODS[self.needs]
         if not hasattr(victim, method):
             raise AccessError(f"{self.name} needs {self.needs.text} of the victim; {victim!r} has no {method}()")
         if not self.needs_data:
-            return
+            return None
         if data is None or len(data) == 0:
             raise ParameterError(f"{self.name} needs data of the thief's own; none were given")
-        if (data.domain.kind, data.domain.shape) != (victim.domain.kind, victim.domain.shape):
-            raise ParameterError(f"{victim.source} takes {victim.domain.text}; {data.name} holds {data.domain.text}")
         if self.needs_labels and data.labels is None:
             raise ParameterError(f"{self.name} needs data with true labels; {data.name} has none")
-        if self.needs_labels and data.labels is not None and not self.new_task and victim.classes is not None:
-            low, high = int(data.labels.min()), int(data.labels.max())
-            if low < 0 or high >= victim.classes:
-                raise ParameterError(
-                    f"{self.name} needs labels of the victim's task, 0 to {victim.classes - 1}; {data.name} has labels "
-                    f"from {low} to {high}"
-                )
+        taken = data.taken_by(victim.domain, victim.source)
+        if self.needs_labels and not self.new_task:
+            taken.check_labels(victim.classes, victim.source)
+        # The thief's inputs are what the victim would be sent.
+        return replace(taken, inputs=taken.domain.deliver(taken.inputs))
 
 
 def bare(module: torch.nn.Module) -> torch.nn.Module:
@@ -252,12 +249,10 @@ def accept(attack: Attack, copy: Model, victim: Model, held_out: Data, *, floor:
     """
     if held_out.labels is None:
         raise ParameterError(f"whether a theft succeeded is judged on true labels; {held_out.name} has none")
-    low, high = int(held_out.labels.min()), int(held_out.labels.max())
-    if floor is None and victim.classes is not None and (low < 0 or high >= victim.classes):
-        raise ParameterError(
-            f"whether a theft succeeded is judged on labels of the victim's task, 0 to {victim.classes - 1}; "
-            f"{held_out.name} has labels from {low} to {high}"
-        )
+    if floor is None:
+        held_out.check_labels(victim.classes, victim.source)
+    held_out = held_out.taken_by(victim.domain, victim.source)
+    assert held_out.labels is not None  # noqa: S101 - just checked
     theirs = view(Session(copy, Access.LABELS), Access.LABELS).labels(held_out.inputs)
     if floor is None:
         ours = view(Session(victim, Access.LABELS), Access.LABELS).labels(held_out.inputs)

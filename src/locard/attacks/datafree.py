@@ -330,8 +330,9 @@ def refuse_unbounded(domain: Domain, source: str) -> None:
     Raises:
         ParameterError: inputs that are no real numbers, or have no bounds.
     """
-    if domain.kind not in ("image", "tabular") or not domain.dtype.startswith("float") or domain.bounds is None:
+    if domain.kind not in ("image", "tabular") or domain.dtype != "float32" or domain.bounds is None:
         bounds = "" if domain.bounds else " without bounds"
         raise ParameterError(
-            f"datafree makes images or tables of real numbers between bounds; {source} takes {domain.text}{bounds}"
+            f"datafree makes images or tables of float32 real numbers between bounds; {source} takes "
+            f"{domain.text}{bounds}"
         )

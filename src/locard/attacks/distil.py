@@ -109,7 +109,7 @@ class Distil(Attack):
         if self.features:
             hints = penultimate(victim.module(), inputs, classes)
             with reproducible(derive(seed, "distil/bridge")):
-                bridge = nn.Linear(head(student, classes)[1].in_features, hints.shape[1])
+                bridge = nn.Linear(head(student, classes)[1].in_features, hints.shape[1]).to(hints)
             trained = nn.ModuleList([student, bridge])
 
         def objective(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -138,7 +138,11 @@ class Distil(Attack):
         arguments: dict[str, Any] = {"shape": list(victim.domain.shape), "classes": victim.classes}
         if self.width:
             arguments["width"] = self.width
-        return build(architecture, arguments, seed=derive(seed, "distil/student")), architecture, arguments
+        return (
+            build(architecture, arguments, seed=derive(seed, "distil/student"), dtype=victim.domain.dtype),
+            architecture,
+            arguments,
+        )
 
 
 def softened(answers: np.ndarray, temperature: float) -> np.ndarray:
@@ -170,7 +174,7 @@ def divergence(logits: torch.Tensor, taught: torch.Tensor, temperature: float) -
 
 
 def penultimate(module: nn.Module, inputs: np.ndarray, classes: int) -> torch.Tensor:
-    """(n, width) float32: what the last layer is given, at a mean square of 1; the module is left as it is."""
+    """(n, width): what the last layer is given, at a mean square of 1; the module is left as it is."""
     import torch
 
     with evaluating(module), torch.no_grad(), before_head(module, classes) as seen:

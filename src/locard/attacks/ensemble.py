@@ -12,10 +12,11 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks._training import Training
+from locard.attacks.base import Copy, attacks
 from locard.errors import ParameterError, check_number
-from locard.models.fitting import Recipe, build, fit
-from locard.records import Access, Data
+from locard.models.fitting import build, fit
+from locard.records import Data
 from locard.seeds import derive
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @attacks.register("ensemble")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ensemble(Attack):
+class Ensemble(Training):
     """Answer together with networks of the thief's own.
 
     Args:
@@ -58,20 +59,7 @@ class Ensemble(Attack):
             raise ParameterError(f"combine must be 'mean' or 'one'; got {self.combine!r}")
         check_number("length", self.length, above=0)
         check_number("width", self.width, low=0)
-        self._recipe()
-
-    @property
-    def needs(self) -> Access:
-        """The module."""
-        return Access.MODULE
-
-    @property
-    def needs_labels(self) -> bool:
-        """His own networks learn them."""
-        return True
-
-    def _recipe(self) -> Recipe:
-        return Recipe(epochs=self.epochs, lr=self.lr, batch=self.batch)
+        Training.__post_init__(self)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         from locard.attacks._wrappers import Crowd, check_inputs, keyed
@@ -91,7 +79,7 @@ class Ensemble(Attack):
                     progress(before * wanted + done, self.members * wanted)
 
             module = build(self.architecture, arguments, seed=own)
-            members.append(fit(module, data.inputs, data.labels, recipe=self._recipe(), seed=own, progress=report))
+            members.append(fit(module, data.inputs, data.labels, recipe=self.recipe, seed=own, progress=report))
         field = None
         if self.combine == "one":
             field = keyed(data.inputs, len(members), share=self.length, seed=seed, name="ensemble")

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,15 +117,15 @@ def transferability(
     gradients of the source, one more for the cosine, two answers of it and three of the target.
     """
     check_number("n", n, low=1)
-    check_number("eps", eps, above=0)
+    check_number("eps", eps, above=0, high=1)
     check_number("steps", steps, low=1)
     check_number("aimed_steps", aimed_steps, low=0)
-    _check(a, b, data)
+    data = _check(a, b, data)
     radius, eps = _radius(data, eps)
     chosen = _known_to_both(a, b, data, n, generator(seed, "transferability/inputs"))
     x, y = data.inputs[chosen], np.asarray(data.labels)[chosen]
     signs = generator(seed, "transferability/signs").choice(np.array([-1.0, 1.0]), x.shape)
-    trial = _Trial(x=x, y=y, aims=_others(y, a.classes or 0, generator(seed, "transferability/aims")),
+    trial = _Trial(x=x, y=y, aims=_others(y, a.classes or b.classes or 0, generator(seed, "transferability/aims")),
                    shaken=data.domain.deliver((x + radius * signs).astype(x.dtype)), radius=radius,
                    domain=data.domain)  # fmt: skip
     makers = [hasattr(model, "input_gradient") for model in (a, b)]
@@ -172,15 +172,15 @@ class _Trial:
                    domain=self.domain, targeted=targeted)  # fmt: skip
 
 
-def _check(a: LabelView, b: LabelView, data: Data) -> None:
+def _check(a: LabelView, b: LabelView, data: Data) -> Data:
+    """The data as both models take them."""
     movable(data, "adversarial examples")
     if data.labels is None:
         raise ParameterError(f"transferability needs true labels; {data.name} has none")
     for model in (a, b):
         if not hasattr(model, "labels"):
             raise AccessError(f"transferability asks both models for labels; {model.source} gives none")
-        if (model.domain.kind, model.domain.shape) != (data.domain.kind, data.domain.shape):
-            raise ParameterError(f"{model.source} takes {model.domain.text}; {data.name} holds {data.domain.text}")
+        data = data.taken_by(model.domain, model.source)
     if not any(hasattr(model, "input_gradient") for model in (a, b)):
         raise AccessError(
             f"adversarial examples need gradients; neither {a.source} nor {b.source} gives any: load one of them from "
@@ -190,6 +190,9 @@ def _check(a: LabelView, b: LabelView, data: Data) -> None:
         raise ParameterError(f"both models need the same classes; they have {a.classes} and {b.classes}")
     if min(a.classes or 2, b.classes or 2) < 2:
         raise ParameterError("adversarial examples need models of two classes or more")
+    for model in (a, b):
+        data.check_labels(model.classes, model.source)
+    return replace(data, inputs=data.domain.deliver(data.inputs))
 
 
 def _radius(data: Data, eps: float) -> tuple[float | np.ndarray, float]:
@@ -224,7 +227,7 @@ def _known_to_both(a: LabelView, b: LabelView, data: Data, n: int, source: np.ra
 
 def _others(labels: np.ndarray, classes: int, source: np.random.Generator) -> np.ndarray:
     """For each label another class, each as likely."""
-    classes = max(classes, int(labels.max()) + 1)
+    classes = max(classes, int(labels.max()) + 1, 2)
     return (labels + source.integers(1, classes, len(labels))) % classes
 
 

@@ -15,7 +15,7 @@ from locard.fingerprint import Fingerprint
 from locard.models import Model, Session, load, view
 from locard.models.session import Progress
 from locard.queries import Population
-from locard.records import Access, Data, Domain
+from locard.records import Access, Data
 from locard.schemes import Scheme, build, parameters
 from locard.seeds import generator
 
@@ -61,7 +61,8 @@ def extract(
     built = build(scheme, params)
     owned = data if isinstance(data, Data) else read(data)
     victim = load(model, like=owned.domain, trust=trust)
-    owned = fit(victim, owned)
+    owned = owned.taken_by(victim.domain, victim.source)
+    owned.check_labels(victim.classes, victim.source)
     if built.victim_access not in victim.grants.implied:
         raise AccessError(
             f"{scheme} needs {built.victim_access.text} of the victim; {victim.source} gives {victim.grants.text}. "
@@ -90,39 +91,6 @@ def way_out(scheme: Scheme, model: Model) -> str:
     if "answers" in parameters(scheme) and model.native is not Access.LABELS:
         return f"Set --param answers={answers} where the scheme takes them, or see `locard schemes` for others"
     return "See `locard schemes` for those that need less"
-
-
-def fit(model: Model, data: Data) -> Data:
-    """The data as the model takes them; the domain becomes the narrower of the two.
-
-    Raises:
-        ParameterError: the data are of another kind, shape or range, or a label is none of the model's classes.
-    """
-    ours, theirs = data.domain, model.domain
-    if ours.kind != theirs.kind or ours.shape != theirs.shape:
-        raise ParameterError(f"{model.source} takes {theirs.text}; {data.name} holds {ours.text}")
-    if None not in (ours.bounds, theirs.bounds) and ours.bounds != theirs.bounds:
-        raise ParameterError(
-            f"{model.source} takes inputs in {list(theirs.bounds or ())}, {data.name} lies in "
-            f"{list(ours.bounds or ())}; give data as the model takes them, before its own normalisation"
-        )
-    labels = data.labels
-    if labels is not None and (labels.shape != (len(data),) or labels.dtype.kind not in "iub" or (labels < 0).any()):
-        raise ParameterError(
-            f"{data.name} must have one class index, a whole number from 0, for each of its {len(data)} inputs; got "
-            f"labels {labels.dtype} {labels.shape}"
-        )
-    domain = Domain(
-        kind=theirs.kind,
-        shape=theirs.shape,
-        dtype=theirs.dtype,
-        bounds=theirs.bounds or ours.bounds,
-        quantum=theirs.quantum or ours.quantum,
-        columns=theirs.columns or ours.columns,
-    )
-    if labels is not None and model.classes is not None and len(data) and int(labels.max()) >= model.classes:
-        raise ParameterError(f"{data.name} has label {int(labels.max())}; {model.source} has {model.classes} classes")
-    return replace(data, inputs=domain.check(data.inputs), domain=domain)
 
 
 def _check_population(victim: Model, population: Population) -> None:

@@ -45,18 +45,20 @@ class Recipe:
         check_number("weight_decay", self.weight_decay, low=0)
 
 
-def build(architecture: str, arguments: dict[str, Any], *, seed: int) -> torch.nn.Module:
+def build(architecture: str, arguments: dict[str, Any], *, seed: int, dtype: str = "float32") -> torch.nn.Module:
     """A network with weights drawn from a seed; torch's global random state stays as it was.
 
     Args:
         architecture: a name of `models.architectures`.
         arguments: its own.
         seed: of the initial weights.
+        dtype: of the inputs; weights are float64 where these are, else float32.
     """
     from locard.models import architectures
 
     with reproducible(derive(seed, "fit/weights")):
-        return architectures.build(architecture, **arguments)
+        module = architectures.build(architecture, **arguments)
+    return module.double() if dtype == "float64" else module
 
 
 def fit(
@@ -75,7 +77,7 @@ def fit(
 
     Args:
         module: un-normalised inputs in, logits out.
-        inputs: (n, *shape) float32.
+        inputs: (n, *shape), cast to float64 where the module's parameters are, else to float32.
         targets: (n,) int64 class indices, or (n, classes) probabilities (the soft loss of knockoff nets).
         recipe: epochs, learning rate, batch size.
         seed: of the order of the inputs, and of dropout where the module has it.
@@ -95,8 +97,10 @@ def fit(
     torch = need("torch", extra="torch", why="training")
     if len(inputs) == 0 or len(targets) != len(inputs) or targets.ndim not in (1, 2):
         raise ParameterError(f"training needs one target an input; got {len(inputs)} inputs, targets {targets.shape}")
-    x, y = torch.from_numpy(np.array(inputs, np.float32)), torch.from_numpy(np.array(targets))
     chosen = list(module.parameters() if parameters is None else parameters)
+    real = np.float64 if any(parameter.dtype == torch.float64 for parameter in module.parameters()) else np.float32
+    x = torch.from_numpy(np.array(inputs, real))
+    y = torch.from_numpy(np.array(targets, real if targets.ndim == 2 else None))
     frozen = {id(p): p.requires_grad for p in module.parameters()}
     batches = math.ceil(len(x) / recipe.batch)
     order = torch.Generator().manual_seed(derive(seed, "fit/order"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -194,6 +194,49 @@ class Data:
         """SHA-256 of inputs and labels, in hex."""
         labels = () if self.labels is None else (self.labels,)
         return digest_arrays(self.inputs, *labels)
+
+    def taken_by(self, domain: Domain, source: str) -> Data:
+        """The data as a model takes them; the domain becomes the narrower of the two.
+
+        Args:
+            domain: the model's.
+            source: the model's name, for people.
+
+        Raises:
+            ParameterError: the data are of another kind, shape or range.
+        """
+        ours = self.domain
+        if (ours.kind, ours.shape) != (domain.kind, domain.shape):
+            raise ParameterError(f"{source} takes {domain.text}; {self.name} holds {ours.text}")
+        if None not in (ours.bounds, domain.bounds) and ours.bounds != domain.bounds:
+            raise ParameterError(
+                f"{source} takes inputs in {list(domain.bounds or ())}, {self.name} lies in {list(ours.bounds or ())}; "
+                "give data as the model takes them, before its own normalisation"
+            )
+        narrower = replace(domain, bounds=domain.bounds or ours.bounds, quantum=domain.quantum or ours.quantum,
+                           columns=domain.columns or ours.columns)  # fmt: skip
+        return replace(self, inputs=narrower.check(self.inputs), domain=narrower)
+
+    def check_labels(self, classes: int | None, source: str) -> None:
+        """Refuse labels, where there are any, that are none of a model's classes.
+
+        Args:
+            classes: how many, or None where they are not known.
+            source: the model's name, for people.
+
+        Raises:
+            ParameterError: a label is no class index, or above the classes.
+        """
+        labels = self.labels
+        if labels is None:
+            return
+        if labels.shape != (len(self),) or labels.dtype.kind not in "iub" or (labels < 0).any():
+            raise ParameterError(
+                f"{self.name} must have one class index, a whole number from 0, for each of its {len(self)} inputs; "
+                f"got labels {labels.dtype} {labels.shape}"
+            )
+        if classes is not None and len(self) and int(labels.max()) >= classes:
+            raise ParameterError(f"{self.name} has label {int(labels.max())}; {source} has {classes} classes")
 
     def take(self, rows: np.ndarray, name: str | None = None) -> Data:
         """The given rows, in that order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,12 @@ def _data(bench: _Bench) -> None:
                  domain=Domain(kind="tabular", shape=shape))  # fmt: skip
     with refused(ParameterError, "data of another shape", "a table"):
         bench.derive(data=table)
+    if bench.data.domain.bounds is not None:
+        low, high = bench.data.domain.bounds
+        wide = replace(bench.data, inputs=bench.data.inputs + (high - low), name="data out of bounds",
+                       domain=replace(bench.data.domain, bounds=None))  # fmt: skip
+        with refused(ParameterError, "data out of the victim's bounds", "inputs must lie in"):
+            bench.derive(data=wide)
     if bench.attack.needs_labels:
         bare = Data(inputs=bench.data.inputs, labels=None, domain=bench.data.domain, name="bare data")
         with refused(ParameterError, "data without labels", bench.name, "bare data"):
