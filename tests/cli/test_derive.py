@@ -140,3 +140,13 @@ def test_what_the_copy_is_judged_by_is_read_before_anything_is_asked(home, capsy
     assert command("derive", "victim", "--attack", "noise", "-o", home / "copy.pt2", "--check", "nofile.npz") == 2
     assert "nofile.npz" in capsys.readouterr().err
     assert not (home / "copy.pt2").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("copy.pth", "a copy is a folder, or a .pt2 or .onnx file; 'copy.pth' ends in '.pth'"),
+     ("nowhere/copy.onnx", "there is no folder 'nowhere' to write 'copy.onnx' to")],
+)  # fmt: skip
+def test_where_a_copy_goes_is_looked_at_before_anything_is_asked(home, capsys, output, message):
+    assert command("derive", "victim", "--attack", "noise", "-o", output) == 2
+    assert message in capsys.readouterr().err

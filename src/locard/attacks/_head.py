@@ -30,7 +30,8 @@ def head(module: nn.Module, classes: int) -> tuple[str, nn.Linear]:
     if not isinstance(last, nn.Linear) or last.out_features != classes:
         found = f"Linear with {last.out_features}" if isinstance(last, nn.Linear) else type(last).__name__
         raise ParameterError(
-            f"the last layer must be dense with {classes} outputs, one a class; {type(module).__name__} ends in {found}"
+            f"the last layer must be dense with {classes} outputs, one a class; {type(module).__name__} ends in "
+            f"{found}. A model folder or a module in memory has its layers, what was read from a .pt2 or .onnx file not"
         )
     return name, last
 

@@ -43,6 +43,10 @@ def derive(
 
     if output.exists():
         raise ParameterError(f"{str(output)!r} is there already; name another, or remove it")
+    if output.suffix.lower() in (".pt", ".pth", ".bin", ".safetensors"):
+        raise ParameterError(f"a copy is a folder, or a .pt2 or .onnx file; {output.name!r} ends in {output.suffix!r}")
+    if output.suffix.lower() in (".pt2", ".onnx") and not output.parent.is_dir():
+        raise ParameterError(f"there is no folder {str(output.parent)!r} to write {output.name!r} to; make it first")
     built = build(attack, dict(params(param)))
     if access is not None and built.needs not in Access.parse(access).implied:
         raise AccessError(f"{attack} needs {built.needs.text} of the victim; {Access.parse(access).text} was granted")
@@ -50,6 +54,8 @@ def derive(
     if held_out is not None and held_out.labels is None:
         raise ParameterError(f"whether a theft succeeded is judged on true labels; {held_out.name} has none")
     victim = load(model, like=None if owned is None else owned.domain, trust=trust)
+    if held_out is not None:
+        held_out = held_out.taken_by(victim.domain, victim.source)
     with progress(attack) as bar:
         seen = restrict(victim, built.needs, budget=budget, top_k=top_k, decimals=decimals,
                         journal=journal_for(victim, journal))  # fmt: skip
@@ -77,9 +83,9 @@ def write(copy: Any, stolen: Stolen, victim: Model, output: Path, judged: Accept
     from locard.attacks import bare
     from locard.models import exported, folder, onnx
 
-    if output.suffix == ".pt2":
+    if output.suffix.lower() == ".pt2":
         exported.save(copy, output)
-    elif output.suffix == ".onnx":
+    elif output.suffix.lower() == ".onnx":
         onnx.export(copy, output)
     elif stolen.unnamed:
         raise ParameterError(

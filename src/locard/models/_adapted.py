@@ -18,18 +18,19 @@ class Fitted(nn.Module):
 
     def __init__(self, graph: nn.Module, *, dtype: torch.dtype, channels_last: bool, batch: int | None) -> None:
         super().__init__()
-        self.graph = graph
+        # Not `graph`: a program that torch exports has an attribute of that name, which would hide this one.
+        self.inner = graph
         self._dtype, self._channels_last, self._batch = dtype, channels_last, batch
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, *shape) to (n, ...) float32; the last batch is filled up with its last row."""
         x = (x.movedim(1, -1) if self._channels_last else x).to(self._dtype)
         if self._batch is None:
-            return self.graph(x).float()
+            return self.inner(x).float()
         parts = []
         for chunk in x.split(self._batch):
             fill = chunk[-1:].expand(self._batch - len(chunk), *chunk.shape[1:])
-            parts.append(self.graph(torch.cat([chunk, fill]))[: len(chunk)])
+            parts.append(self.inner(torch.cat([chunk, fill]))[: len(chunk)])
         return torch.cat(parts).float()
 
 

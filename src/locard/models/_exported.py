@@ -54,6 +54,9 @@ class ExportedModule(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, *shape) to (n, ...), in batches that the program takes; short ones are filled up with their last row."""
+        if self.largest is None and self.smallest == 1:
+            # So that what holds this program can be exported in its turn, which takes a batch of no known size.
+            return self._ask(x.to(self.dtype))
         parts = []
         for chunk in (x,) if self.largest is None else x.split(self.largest):
             rows = len(chunk)

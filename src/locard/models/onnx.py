@@ -107,7 +107,7 @@ class OnnxModel(Model):
         """
         if Access.WEIGHTS not in self.grants:
             return super().weights()
-        return {name.removeprefix("graph."): array for name, array in self._converted.weights().items()}
+        return {name.removeprefix("inner."): array for name, array in self._converted.weights().items()}
 
     def module(self) -> torch.nn.Module:
         """The converted graph with its normalisation in front, after a look at whether it answers as onnxruntime does.
