@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from locard.data import read, split
 from locard.models.fitting import Recipe, build, fit
@@ -6,6 +7,12 @@ from locard.models.torch_module import TorchModel
 from locard.records import Lineage
 
 ARGUMENTS = {"shape": [1, 8, 8], "classes": 10, "width": 8}
+
+
+@pytest.fixture(autouse=True)
+def same_networks():
+    """The fresh layers that a test makes are the same, whichever tests ran before it."""
+    torch.manual_seed(0)  # noqa: TID251 - fresh layers draw from the global state
 
 
 @pytest.fixture(scope="session")

@@ -170,3 +170,11 @@ def test_success_is_judged_by_labels_of_the_victims_task(parts):
     other = Data(inputs=data.inputs, labels=data.labels + 100, domain=data.domain, name="other labels")
     with pytest.raises(ParameterError, match=r"other labels has label 109; table has 10 classes"):
         accept(build("noise"), answering(parts, []), answering(parts, []), other)
+
+
+def test_a_copy_that_answers_one_class_for_all_is_no_theft():
+    labels = np.array([0] * 90 + [1] * 10)
+    victim = np.array([0] * 88 + [1] * 12)
+    found = build("extraction").judge(victim, np.zeros(100, np.int64), labels)
+    assert found.reason == "accuracy is 90.0%, and always answering the most frequent class reaches 90.0%"
+    assert build("extraction").judge(victim, np.where(np.arange(100) < 89, 0, 1), labels).accepted

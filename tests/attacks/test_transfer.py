@@ -9,7 +9,7 @@ from torch import nn
 
 from locard import load
 from locard.attacks import accept, build
-from locard.attacks.transfer import afresh, classes_of, fresh_head
+from locard.attacks.transfer import afresh, classes_of, fresh_head, luck
 from locard.cli import run
 from locard.errors import ParameterError
 from locard.models import fitting, folder, restrict
@@ -214,3 +214,9 @@ def test_a_victim_that_is_all_head_is_refused():
 def test_other_layers_are_refused():
     with pytest.raises(ParameterError, match="layers must be 'all' or 'last'; got 'body'"):
         build("transfer", {"layers": "body"})
+
+
+def test_a_floor_lies_above_luck():
+    # 3 of 4 are of one class: 0.75 and twice the square root of 0.75 * 0.25 / 16.
+    assert luck(np.array([2] * 12 + [0] * 4)) == pytest.approx(0.75 + 2 * (0.75 * 0.25 / 16) ** 0.5)
+    assert luck(np.array([1])) == 1.0

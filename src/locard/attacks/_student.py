@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from locard.records import Domain
 
 
+# Queries that a query set holds at most: more fit in no memory.
+MOST = 10**9
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extractor(Attack):
     """Abstract: an attack that trains a student on bought answers.

@@ -30,7 +30,7 @@ import numpy as np
 
 from locard.attacks._answers import Bought
 from locard.attacks._pool import query_set
-from locard.attacks._student import Extractor, ended, eyes, lesson
+from locard.attacks._student import MOST, Extractor, ended, eyes, lesson
 from locard.attacks.base import Copy, attacks
 from locard.errors import ParameterError, check_number
 from locard.models.fitting import fit, reproducible
@@ -85,7 +85,7 @@ class Active(Extractor):
         Extractor.__post_init__(self)
         if self.score not in SCORES:
             raise ParameterError(f"score must be one of {', '.join(map(repr, SCORES))}; got {self.score!r}")
-        check_number("queries", self.queries, low=2)
+        check_number("queries", self.queries, low=2, high=MOST)
         check_number("pool", self.pool, low=0)
         check_number("rounds", self.rounds, low=1)
         check_number("first", self.first, above=0, high=0.5)

@@ -13,9 +13,10 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks._alone import Alone
+from locard.attacks.base import Copy, attacks
 from locard.errors import check_number
-from locard.records import Access, Data
+from locard.records import Data
 
 if TYPE_CHECKING:
     from locard.models import ModuleView
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @attacks.register("answer")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer(Attack):
+class Answer(Alone):
     """Tell less of each answer: the largest probabilities, rounded, at a temperature.
 
     Args:
@@ -45,16 +46,6 @@ class Answer(Attack):
         check_number("top", self.top, low=0)
         check_number("decimals", self.decimals, low=0, high=6)
         check_number("temperature", self.temperature, above=0)
-
-    @property
-    def needs(self) -> Access:
-        """The module."""
-        return Access.MODULE
-
-    @property
-    def needs_data(self) -> bool:
-        """None."""
-        return False
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         from locard.attacks._wrappers import Answering, check_inputs

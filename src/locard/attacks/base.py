@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """What an attack cost: distinct queries to the victim, epochs of training, seconds."""
+    """What an attack cost: distinct queries sent, answers known already, epochs of training, seconds."""
 
     queries: int = 0
+    known: int = 0
     epochs: int = 0
     seconds: float = 0.0
 
@@ -136,7 +137,7 @@ class Attack(abc.ABC):
             ParameterError: data are missing, or do not fit the victim.
         """
         taken = self._check(victim, data)
-        started, before = time.perf_counter(), victim.asked
+        started, sent, had = time.perf_counter(), victim.asked, victim.from_journal
         copy = self._steal(victim, taken, seed=seed, progress=progress)
         lineage = Lineage(
             architecture=copy.architecture or (None if copy.unnamed else victim.lineage.architecture),
@@ -145,13 +146,16 @@ class Attack(abc.ABC):
             parent=victim.digest,
             derived_by=self.name,
         )
-        effort = Effort(queries=victim.asked - before, epochs=copy.epochs, seconds=time.perf_counter() - started)
+        effort = Effort(queries=victim.asked - sent, known=victim.from_journal - had, epochs=copy.epochs,
+                        seconds=time.perf_counter() - started)  # fmt: skip
         return Stolen(module=copy.module.eval(), architecture=copy.architecture, arguments=copy.arguments,
                       unnamed=copy.unnamed, lineage=lineage, effort=effort, floor=copy.floor,
                       notes=copy.notes)  # fmt: skip
 
     def judge(self, ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> Acceptance:
         """Whether a copy that has the victim's task is still worth having.
+
+        Besides keeping margin and fidelity it must do better than the most frequent class alone, if the victim does.
 
         Args:
             ours: (n,) the victim's labels of held-out inputs.
@@ -160,6 +164,7 @@ class Attack(abc.ABC):
         """
         before, after = (float(np.mean(answers == labels)) for answers in (ours, theirs))
         agreement = float(np.mean(ours == theirs))
+        commonest = float(np.unique(labels, return_counts=True)[1].max() / len(labels))
         reason = None
         # Shares of a few hundred inputs are compared, so the margin itself must pass whatever the rounding.
         if after < before - self.margin - 1e-9:
@@ -168,6 +173,8 @@ class Attack(abc.ABC):
         elif agreement < self.fidelity - 1e-9:
             reason = (f"it agrees with the victim on {agreement:.1%}; {self.name} counts as a theft from "
                       f"{self.fidelity:.0%}")  # fmt: skip
+        elif after <= commonest < before:
+            reason = f"accuracy is {after:.1%}, and always answering the most frequent class reaches {commonest:.1%}"
         return Acceptance(accuracy=after, victim_accuracy=before, agreement=agreement, accepted=reason is None,
                           reason=reason)  # fmt: skip
 

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from locard.attacks.base import Attack, Copy, attacks, bare
+from locard.attacks._alone import Alone
+from locard.attacks.base import Copy, attacks, bare
 from locard.errors import ParameterError, check_number
-from locard.records import Access, Data
+from locard.records import Data
 from locard.seeds import generator
 from locard.weights import Group, Overlap, Scaling, apply, cosine, factors_of, find, is_matrix
 
@@ -51,7 +52,7 @@ _SCALES = ("continuous", "powers-of-two", "none")
 
 @attacks.register("disguise")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disguise(Attack):
+class Disguise(Alone):
     """Permute, scale, flip and turn what a network's symmetries leave free; the copy answers as the victim does.
 
     Args:
@@ -83,16 +84,6 @@ class Disguise(Attack):
         check_number("steps", self.steps, low=0)
         if not (self.permute or self.flip or self.rotate) and self.scales == "none":
             raise ParameterError("disguise changes nothing without permute, scales, flip and rotate; allow one of them")
-
-    @property
-    def needs(self) -> Access:
-        """The module."""
-        return Access.MODULE
-
-    @property
-    def needs_data(self) -> bool:
-        """None."""
-        return False
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         import torch

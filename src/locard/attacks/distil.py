@@ -73,7 +73,7 @@ class Distil(Attack):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_number("temperature", self.temperature, above=0)
+        check_number("temperature", self.temperature, above=0, high=1e6)
         check_number("alpha", self.alpha, low=0, high=1)
         check_number("features", self.features, low=0)
         check_number("width", self.width, low=0)
@@ -149,14 +149,16 @@ def softened(answers: np.ndarray, temperature: float) -> np.ndarray:
     """softmax(log p / T), which is p^(1 / T) brought to sum 1.
 
     Args:
-        answers: (n, classes) probabilities; a row of zeros, as rounding can leave, stays one and teaches nothing.
+        answers: (n, classes) probabilities; a row of zeros stays one and teaches nothing.
         temperature: T.
 
     Returns:
         (n, classes) float32.
     """
-    powers = answers.astype(np.float64) ** (1 / temperature)
-    return (powers / np.maximum(powers.sum(axis=1, keepdims=True), 1e-300)).astype(np.float32)
+    # The largest of each row first: of low temperatures the powers alone would all be too small to tell.
+    largest = np.maximum(answers.max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    powers = (answers / largest).astype(np.float64) ** (1 / temperature)
+    return (powers / np.maximum(powers.sum(axis=1, keepdims=True), 1)).astype(np.float32)
 
 
 def divergence(logits: torch.Tensor, taught: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from locard.attacks._answers import Bought
 from locard.attacks._pool import query_set
-from locard.attacks._student import Extractor
+from locard.attacks._student import MOST, Extractor
 from locard.attacks.base import Copy, attacks
 from locard.errors import check_number
 from locard.models.fitting import fit
@@ -44,7 +44,7 @@ class Extraction(Extractor):
     def __post_init__(self) -> None:
         """Check the ranges."""
         Extractor.__post_init__(self)
-        check_number("queries", self.queries, low=0)
+        check_number("queries", self.queries, low=0, high=MOST)
 
     def _steal(self, victim: LabelView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         assert data is not None  # noqa: S101 - `derive` has checked

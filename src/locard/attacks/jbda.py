@@ -22,7 +22,7 @@ import numpy as np
 
 from locard.attacks._answers import Bought
 from locard.attacks._pool import query_set
-from locard.attacks._student import Extractor, ended, eyes, lesson
+from locard.attacks._student import MOST, Extractor, ended, eyes, lesson
 from locard.attacks.base import Copy, attacks
 from locard.errors import ParameterError, check_number
 from locard.models.fitting import fit, reproducible
@@ -73,7 +73,7 @@ class JBDA(Extractor):
         Extractor.__post_init__(self)
         if self.step not in ("own", "random"):
             raise ParameterError(f"step must be 'own' or 'random'; got {self.step!r}")
-        check_number("queries", self.queries, low=1)
+        check_number("queries", self.queries, low=1, high=MOST)
         check_number("seeds", self.seeds, low=1)
         check_number("rounds", self.rounds, low=0)
         check_number("size", self.size, above=0, high=1)

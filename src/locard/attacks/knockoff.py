@@ -30,7 +30,7 @@ import numpy as np
 
 from locard.attacks._answers import Bought
 from locard.attacks._pool import mixable, mixtures
-from locard.attacks._student import Extractor, eyes
+from locard.attacks._student import MOST, Extractor, eyes
 from locard.attacks.base import Copy, attacks
 from locard.errors import ParameterError, check_number
 from locard.models.fitting import fit, reproducible
@@ -75,7 +75,7 @@ class Knockoff(Extractor):
         if self.reward not in (*REWARDS, "all"):
             known = ", ".join(map(repr, (*REWARDS, "all")))
             raise ParameterError(f"reward must be one of {known}; got {self.reward!r}")
-        check_number("queries", self.queries, low=1)
+        check_number("queries", self.queries, low=1, high=MOST)
         check_number("clusters", self.clusters, low=0)
         check_number("stride", self.stride, low=1)
 

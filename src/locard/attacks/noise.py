@@ -6,9 +6,10 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks._alone import Alone
+from locard.attacks.base import Copy, attacks
 from locard.errors import check_number
-from locard.records import Access, Data
+from locard.records import Data
 from locard.seeds import derive
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 @attacks.register("noise")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Noise(Attack):
-    """Add share * std(row of w) * N(0, 1) to the weights w of each linear and convolutional layer; a row is one output.
+class Noise(Alone):
+    """Add share * std(row of w) * N(0, 1) to each weight w of two axes or more; a row is one output.
 
     Args:
         share: of the row's standard deviation.
@@ -33,16 +34,6 @@ class Noise(Attack):
     def __post_init__(self) -> None:
         """Check the range."""
         check_number("share", self.share, low=0)
-
-    @property
-    def needs(self) -> Access:
-        """The module."""
-        return Access.MODULE
-
-    @property
-    def needs_data(self) -> bool:
-        """None."""
-        return False
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         import torch

@@ -21,9 +21,10 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks._alone import Alone
+from locard.attacks.base import Copy, attacks
 from locard.errors import ParameterError, check_number, unknown
-from locard.records import Access, Data
+from locard.records import Data
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ _WHOLE = ("bits", "median", "jpeg", "flip", "crop")
 
 @attacks.register("preprocess")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preprocess(Attack):
+class Preprocess(Alone):
     """Change each image a little before looking at it.
 
     Args:
@@ -72,16 +73,6 @@ class Preprocess(Attack):
             raise ParameterError(
                 f"strength of {self.kind} must be {'odd' if odd else 'a whole number'}; got {self.strength!r}"
             )
-
-    @property
-    def needs(self) -> Access:
-        """The module."""
-        return Access.MODULE
-
-    @property
-    def needs_data(self) -> bool:
-        """None."""
-        return False
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         domain = victim.domain

@@ -26,7 +26,8 @@ class Prune(Pruning):
     """Set weights to 0. Biases and normalisation layers are left whole, as is usual.
 
     Args:
-        fraction: share of the weights of linear and convolutional layers, the smallest by magnitude, in [0, 1).
+        fraction: share of the weights, the smallest by magnitude, in [0, 1). A weight is of two axes or more: those of
+            linear and convolutional layers, and tables such as a transformer's places.
         per_layer: whether each layer loses that share of its own; otherwise all are ranked together.
         recovery: epochs of training afterwards on the thief's labelled data, the pruned weights held at 0.
         lr: highest learning rate of the recovery.

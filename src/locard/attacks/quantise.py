@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from locard.attacks.base import Attack, Copy, attacks, bare
+from locard.attacks._alone import Alone
+from locard.attacks.base import Copy, attacks, bare
 from locard.errors import ParameterError, check_number
-from locard.records import Access, Data
+from locard.records import Data
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ _FORMATS = (*_FLOATS, *_LARGEST, "nf4")
 
 @attacks.register("quantise")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quantise(Attack):
+class Quantise(Alone):
     """Round the weights.
 
     Args:
@@ -73,16 +74,6 @@ class Quantise(Attack):
     def margin(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
         """1 point of accuracy, 3 at 4 bits."""
         return 0.03 if self.format in _GROUPS else 0.01
-
-    @property
-    def needs(self) -> Access:
-        """The module."""
-        return Access.MODULE
-
-    @property
-    def needs_data(self) -> bool:
-        """No activation is quantised, so nothing is calibrated."""
-        return False
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         import torch

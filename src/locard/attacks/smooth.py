@@ -18,9 +18,10 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks._alone import Alone
+from locard.attacks.base import Copy, attacks
 from locard.errors import ParameterError, check_number
-from locard.records import Access, Data
+from locard.records import Data
 from locard.seeds import derive
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @attacks.register("smooth")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Smooth(Attack):
+class Smooth(Alone):
     """Answer what noisy versions of a query are taken for.
 
     Args:
@@ -54,16 +55,6 @@ class Smooth(Attack):
         check_number("copies", self.copies, low=1)
         if self.combine not in ("labels", "probabilities"):
             raise ParameterError(f"combine must be 'labels' or 'probabilities'; got {self.combine!r}")
-
-    @property
-    def needs(self) -> Access:
-        """The module."""
-        return Access.MODULE
-
-    @property
-    def needs_data(self) -> bool:
-        """None."""
-        return False
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         import torch

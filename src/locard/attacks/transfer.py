@@ -5,9 +5,10 @@ architecture, the copy is of the same one with other `classes`, else it can be w
 
 On another task the victim's answers mean nothing, so a copy is held against what the thief could have had without it:
 a fifth of the thief's data is set aside, a network of the same form with fresh weights is trained on the rest by the
-same recipe, all of its layers, and the copy counts as a theft from 95 % of that network's accuracy on the fifth. (The
-usual rule takes the same transfer from an independently trained model, which a thief need not have.) The copy itself
-is trained on the same four fifths; the notes give both accuracies. The yardstick's training is in the attack's
+same recipe, all of its layers, and the copy counts as a theft from 95 % of that network's accuracy on the fifth, but
+where few data leave both untrained not below two standard errors above the share of the most frequent class. (The usual
+rule takes the same transfer from an independently trained model, which a thief need not have.) The copy itself is
+trained on the same four fifths; the notes give both accuracies. The yardstick's training is in the attack's
 seconds, and not in its epochs.
 
 [1] Yosinski, Clune, Bengio, Lipson. How Transferable Are Features in Deep Neural Networks? NeurIPS 2014. The text was
@@ -89,10 +90,16 @@ class Transfer(Training):
             return float(np.mean(answers == aside.labels))
 
         reached, usual = learn(module, chosen, 0), learn(yardstick, None, self.epochs)
-        floor = (1 - self.margin) * usual
+        floor = max((1 - self.margin) * usual, luck(np.asarray(aside.labels)))
         note = (f"on {len(aside):,} inputs set aside it is right on {reached:.1%}, the same network trained from fresh "
                 f"weights on {usual:.1%}; it counts as a theft from {floor:.1%}")  # fmt: skip
         return Copy(module=module, arguments={"classes": classes}, epochs=self.epochs, floor=floor, notes=(note,))
+
+
+def luck(labels: np.ndarray) -> float:
+    """What always answering the most frequent class would reach on (n,) labels, and two standard errors; at most 1."""
+    share = np.bincount(labels).max() / len(labels)
+    return min(float(share + 2 * np.sqrt(share * (1 - share) / len(labels))), 1.0)
 
 
 def classes_of(data: Data) -> int:

@@ -19,6 +19,7 @@ import locard
 from locard.errors import LocardError, ParameterError
 
 INTERRUPTED = 130
+SMALLER = "ask fewer queries, or set smaller parameters"
 VERBS = (
     "schemes",
     "cite",
@@ -71,11 +72,14 @@ def run(argv: Sequence[str]) -> int:
         sys.stdout = None
         return 0
     except MemoryError as error:
-        return _fail(f"not enough memory: {error or 'ask fewer queries, or set smaller parameters'}")
+        return _fail(f"not enough memory: {error or SMALLER}")
     except OSError as error:
         named = "" if error.filename is None else f" {os.fspath(error.filename)!r}"
         return _fail(f"cannot go on: {error.strerror or error}{named}")
     except Exception as error:
+        # torch has no error of its own for this.
+        if isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error):
+            return _fail(f"not enough memory: {SMALLER}")
         # typer carries a click of its own and does not export the class of its usage errors.
         if not hasattr(error, "format_message"):
             raise

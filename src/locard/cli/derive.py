@@ -65,6 +65,8 @@ def derive(
     write(copy, stolen, victim, output, judged)
     effort = stolen.effort
     print(f"{output}: {attack}, {effort.queries:,} queries, {effort.epochs} epochs, {effort.seconds:.1f} s")
+    if effort.known:
+        print(f"note: {effort.known:,} more answers were known already")
     for note in stolen.notes:
         print(f"note: {note}")
     if judged is not None:

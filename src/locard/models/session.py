@@ -175,7 +175,7 @@ class Session:
         if allowed < len(keys):
             raise BudgetError(
                 f"the budget of {self.budget} queries to {self.model.source} is spent; {len(keys) - allowed} more are "
-                "needed. The answers so far are kept: raise --budget, or extract with fewer --queries"
+                "needed. The answers so far are kept: raise --budget, or ask fewer queries"
             )
 
     def _spend(self, n: int) -> None:

@@ -51,6 +51,11 @@ class View:
         return self._session.asked
 
     @property
+    def from_journal(self) -> int:
+        """Answers that were known already instead, from the journal or from earlier questions."""
+        return self._session.from_journal
+
+    @property
     def source(self) -> str:
         """Where the model was read from, for people."""
         return self._session.model.source
