@@ -256,7 +256,7 @@ def test_an_interrupt_says_what_is_kept(monkeypatch, capsys):
     assert run(["schemes", "--json"]) == 130
     assert capsys.readouterr() == (
         "",
-        "locard: interrupted; answers in a journal and models that the demo finished are kept\n",
+        "locard: interrupted; answers in a journal and finished models are kept\n",
     )
 
 

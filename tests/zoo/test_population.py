@@ -18,7 +18,7 @@ from locard.errors import ArtefactError, ParameterError
 from locard.models import folder, load, restrict
 from locard.models.fitting import Recipe
 from locard.records import Access
-from locard.zoo import Original, Theft, _pool, train_many
+from locard.zoo import Original, Theft, train_many, workers
 from locard.zoo.population import Workshop, digests_of
 
 QUICK = Recipe(epochs=20, lr=1e-2, batch=50)
@@ -163,10 +163,52 @@ def test_a_failed_job_loses_nothing_that_was_done(parts, tmp_path, made):
     assert made == ["one", "two", "three"]
 
 
-def test_a_copy_of_no_named_architecture_has_no_folder(parts, tmp_path):
-    jobs = [original("victim"), theft("cut", "victim", "prune-channels", recovery=0)]
-    with pytest.raises(ParameterError, match=r"what prune-channels makes of victim is of no named architecture.*\.pt2"):
-        train_many(jobs, parts, tmp_path, held_out="queries", processes=1)
+def test_a_copy_of_no_named_architecture_is_kept_as_a_graph(parts, tmp_path, made):
+    jobs = [original("victim"), theft("cut", "victim", "prune-channels", recovery=0),
+            theft("wrapped", "cut", "answer", data=None)]  # fmt: skip
+    built = train_many(jobs, parts, tmp_path, held_out="queries", processes=1)
+    assert built["cut"].path == tmp_path / "cut" / "model.onnx"
+    for name, parent in (("cut", "victim"), ("wrapped", "cut")):
+        model = load(built[name].path)
+        assert (model.digest, model.lineage.parent) == (built[name].model, built[parent].model)
+        labels = restrict(model, Access.LABELS).labels(parts["queries"].inputs)
+        assert built[name].accuracy == pytest.approx((labels == parts["queries"].labels).mean())
+    again = train_many(jobs, parts, tmp_path, held_out="queries", processes=1)
+    assert again == built
+    assert made == ["victim", "cut", "wrapped"]
+
+
+def test_what_was_a_folder_becomes_a_graph_and_back(parts, tmp_path):
+    for attack in ("prune-channels", "finetune", "prune-channels"):
+        params = {"recovery": 0} if attack == "prune-channels" else {"epochs": 1}
+        jobs = [original("victim"), replace(theft("copy", "victim", attack), params=params)]
+        built = train_many(jobs, parts, tmp_path, held_out="queries", processes=1)["copy"]
+        assert load(built.path).digest == built.model
+        assert (tmp_path / "copy" / "model.onnx").exists() == (attack == "prune-channels")
+        assert (tmp_path / "copy" / folder.CARD).exists() == (attack == "finetune")
+
+
+def test_time_that_is_over_leaves_the_rest_for_the_next_time(family, parts, tmp_path, made):
+    assert train_many(family, parts, tmp_path, held_out="queries", processes=1, seconds=0) == {}
+    assert train_many(family, parts, tmp_path, held_out="queries", processes=2, seconds=0) == {}
+    assert made == []
+    with pytest.raises(ParameterError, match="seconds must lie in"):
+        train_many(family, parts, tmp_path, held_out="queries", seconds=-1)
+
+
+def test_two_builds_at_once_share_the_work(parts, tmp_path):
+    script = tmp_path / "build.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), str(tmp_path / "zoo")]
+    builds = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [build.wait(timeout=120) for build in builds] == [0, 0]
+    for build in builds:
+        assert build.stdout is not None
+        build.stdout.close()
+    records = [json.loads(path.read_text()) for path in (tmp_path / "zoo").glob("*/job.json")]
+    assert len({record["weights"] for record in records}) == len(records) == 8
+    for path in (tmp_path / "zoo").glob("*/job.json"):
+        assert json.loads(path.read_text())["model"] == load(path.parent).digest
 
 
 def test_an_error_in_a_worker_arrives_as_it_is(parts, tmp_path):
@@ -177,7 +219,7 @@ def test_an_error_in_a_worker_arrives_as_it_is(parts, tmp_path):
 
 def test_a_dead_worker_is_an_error_and_no_hang():
     with pytest.raises(ArtefactError, match="a worker process died before its work was done"):
-        list(_pool.run_all(os._exit, {"a": 3, "b": 3}, {}, processes=2))
+        list(workers.run_all(os._exit, {"a": 3, "b": 3}, {}, processes=2))
 
 
 def test_a_copy_that_lost_its_task_is_marked(built, family, parts, copied):

@@ -6,7 +6,8 @@ import pytest
 
 from locard.attacks import Acceptance
 from locard.testing import toy_data
-from locard.zoo import Built, Member, populate
+from locard.zoo import Built, populate
+from locard.zoo.roles import Member
 
 FAILED = Acceptance(accuracy=0.1, victim_accuracy=0.9, agreement=0.1, accepted=False, reason="accuracy fell")
 

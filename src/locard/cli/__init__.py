@@ -33,6 +33,8 @@ VERBS = (
     "transferability",
     "demo",
 )
+# Verbs with verbs of their own: each is a module's `app`.
+GROUPS = ("zoo",)
 # Options that take several values after one flag, which click cannot say.
 SEVERAL = ("--references", "--derived", "--param")
 
@@ -57,6 +59,8 @@ def run(argv: Sequence[str]) -> int:
     app.callback(invoke_without_command=True)(_top)
     for verb in VERBS:
         app.command(name=verb)(getattr(importlib.import_module(f"locard.cli.{verb}"), verb))
+    for group in GROUPS:
+        app.add_typer(importlib.import_module(f"locard.cli.{group}").app, name=group)
     command = typer.main.get_command(app)
     # A library's advice to programmers is no part of what a command says.
     warnings.simplefilter("ignore")
@@ -87,7 +91,7 @@ def run(argv: Sequence[str]) -> int:
         return _fail(f"{error.format_message()} (see {where} --help)")  # pyright: ignore[reportAttributeAccessIssue]
     if code == INTERRUPTED:
         # typer turns Ctrl-C into this code by itself, and says nothing.
-        print("locard: interrupted; answers in a journal and models that the demo finished are kept", file=sys.stderr)
+        print("locard: interrupted; answers in a journal and finished models are kept", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

@@ -2,13 +2,17 @@
 
 A job's digest covers all that its model depends on: data, architecture, recipe, seed, and for a theft its victim's job.
 A folder whose `job.json` holds that digest and whose weights are those recorded is kept; any other is made anew. The
-record is written last, so a build that was killed goes on where it stopped.
+record is written last, so a build that was killed goes on where it stopped. Each folder is held while it is written:
+two builds at once share the work.
+
+A copy of no named architecture (wrapped, cut) is kept as an ONNX file, which can be read without running its code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,7 +25,8 @@ from locard.models import folder, load, restrict
 from locard.models.fitting import Recipe, build, fit
 from locard.models.torch_module import TorchModel
 from locard.records import Data, Lineage
-from locard.zoo._pool import run_all
+from locard.zoo._lock import held
+from locard.zoo.workers import run_all
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
     from locard.models.session import Progress
 
 RECORD = "job.json"
+# What a copy is kept as whose architecture has no name.
+GRAPH = "model.onnx"
 # Raised when the same job comes to give other weights.
 _GENERATION = 1
 
@@ -90,7 +97,7 @@ class Built:
 
     Args:
         name: of the job.
-        path: the model folder.
+        path: the model folder, or the ONNX file in it.
         job: digest of the job.
         model: digest of the model.
         accuracy: on the held-out part.
@@ -107,6 +114,19 @@ class Built:
     acceptance: Acceptance | None = None
     effort: dict[str, float] | None = None
     notes: tuple[str, ...] = ()
+
+    def to_json(self, out: Path) -> dict[str, Any]:
+        """As plain JSON values, the path relative to a folder."""
+        return {**asdict(self), "path": self.path.relative_to(out).as_posix(), "notes": list(self.notes)}
+
+    @classmethod
+    def from_json(cls, out: Path, value: dict[str, Any]) -> Built:
+        """Read what `to_json` wrote."""
+        acceptance = value["acceptance"]
+        if ".." in Path(value["path"]).parts or Path(value["path"]).is_absolute():
+            raise ValueError(f"{value['path']!r} lies outside the population")
+        return cls(**{**value, "path": out / value["path"], "notes": tuple(value["notes"]),
+                      "acceptance": None if acceptance is None else Acceptance(**acceptance)})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +148,13 @@ class Workshop:
     def make(self, job: Job) -> Built:
         """Do one job; its victim's folder, if it has one, is there."""
         path = self.out / job.name
-        (path / RECORD).unlink(missing_ok=True)
-        return self._train(job, path) if isinstance(job, Original) else self._steal(job, path)
+        with held(path):
+            # Another build may have made it while this one waited.
+            kept = _kept(path, job.name, self.digests[job.name])
+            if kept is not None:
+                return kept
+            (path / RECORD).unlink(missing_ok=True)
+            return self._train(job, path) if isinstance(job, Original) else self._steal(job, path)
 
     def _train(self, job: Original, path: Path) -> Built:
         data = self.data[job.data]
@@ -146,28 +171,32 @@ class Workshop:
 
     def _steal(self, job: Theft, path: Path) -> Built:
         attack = build_attack(job.attack, job.params)
-        victim = load(self.out / job.victim)
-        card = folder.read_card(self.out / job.victim)
+        source = self.out / job.victim
+        victim = load(source / GRAPH if (source / GRAPH).exists() else source)
         handed = restrict(victim, attack.needs, budget=job.budget)
         stolen = attack.derive(handed, None if job.data is None else self.data[job.data], seed=job.seed)
-        if stolen.unnamed:
-            raise ParameterError(
-                f"what {job.attack} makes of {job.victim} is of no named architecture, as a population's folders need; "
-                "locard derive writes it as a .pt2 or .onnx file"
-            )
-        own = stolen.architecture is not None
-        card = folder.Card(
-            architecture=stolen.architecture or card.architecture,
-            arguments=stolen.arguments if own else card.arguments | stolen.arguments,
-            domain=card.domain,
-            mean=None if own else card.mean,
-            std=None if own else card.std,
-            classes=card.classes if own or not stolen.arguments else (),
-            lineage=stolen.lineage,
-        )
-        copy = TorchModel(stolen.module, domain=card.domain)
+        copy = TorchModel(stolen.module, domain=victim.domain, lineage=stolen.lineage)
         acceptance = accept(attack, copy, victim, self.data[self.held_out], floor=stolen.floor)
-        return self._keep(job, path, bare(stolen.module), card, stolen=stolen, acceptance=acceptance)
+        if stolen.unnamed or (stolen.architecture is None and not (source / folder.CARD).exists()):
+            return self._keep_graph(job, path, copy, stolen, acceptance)
+        card = None if stolen.architecture is not None else folder.read_card(source)
+        return self._keep(
+            job,
+            path,
+            bare(stolen.module),
+            folder.Card(
+                architecture=stolen.architecture or (card.architecture if card else ""),
+                arguments=(card.arguments if card else {}) | (stolen.arguments or {}),
+                domain=victim.domain,
+                mean=card.mean if card else None,
+                std=card.std if card else None,
+                # Other arguments are those of another task, whose classes have other names.
+                classes=() if card is None or stolen.arguments else card.classes,
+                lineage=stolen.lineage,
+            ),
+            stolen=stolen,
+            acceptance=acceptance,
+        )
 
     def _keep(
         self,
@@ -181,13 +210,31 @@ class Workshop:
     ) -> Built:
         model = TorchModel(module, domain=card.domain, mean=card.mean, std=card.std)
         accuracy = acceptance.accuracy if acceptance is not None else self._accuracy(model)
+        (path / GRAPH).unlink(missing_ok=True)
         folder.save(path, module, architecture=card.architecture, arguments=card.arguments, domain=card.domain,
                     mean=card.mean, std=card.std, classes=card.classes, lineage=card.lineage,
                     accuracy=accuracy)  # fmt: skip
+        return self._note(job, path, folder.WEIGHTS, model.digest, accuracy, stolen, acceptance)
+
+    def _keep_graph(self, job: Theft, path: Path, copy: TorchModel, stolen: Stolen, acceptance: Acceptance) -> Built:
+        from locard.models import onnx
+
+        for old in (path / folder.CARD, path / folder.WEIGHTS):
+            old.unlink(missing_ok=True)
+        onnx.export(copy, path / GRAPH)
+        # What is judged is the file.
+        digest = load(path / GRAPH).digest
+        return self._note(job, path, GRAPH, digest, acceptance.accuracy, stolen, acceptance)
+
+    def _note(
+        self, job: Job, path: Path, file: str, digest: str, accuracy: float, stolen: Stolen | None,
+        acceptance: Acceptance | None,
+    ) -> Built:  # fmt: skip
         record = {
             "job": self.digests[job.name],
-            "weights": file_digest(path / folder.WEIGHTS),
-            "model": model.digest,
+            "file": file,
+            "weights": file_digest(path / file),
+            "model": digest,
             "accuracy": accuracy,
             "acceptance": None if acceptance is None else asdict(acceptance),
             "effort": None if stolen is None else asdict(stolen.effort),
@@ -211,6 +258,7 @@ def train_many(
     *,
     held_out: str,
     processes: int = 2,
+    seconds: float | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Built]:
     """Make the models of all jobs, or keep those that are there.
@@ -221,10 +269,11 @@ def train_many(
         out: folder that holds one model folder a job; made if it is not there.
         held_out: name of the part, seen by no model, that accuracy is measured on.
         processes: jobs at a time, each on one thread; the models are the same whatever the number.
+        seconds: after so many no job is begun; None for no limit.
         progress: called with (done, wanted) jobs.
 
     Returns:
-        What was built or kept, by name, in the order of the jobs.
+        What was built or kept, by name, in the order of the jobs; all of them, if time was enough.
 
     Raises:
         ParameterError: a name that is taken twice or unknown, a circle of victims, or what an attack or architecture
@@ -232,6 +281,9 @@ def train_many(
         ArtefactError: a worker died, or the folder may not be written.
     """
     check_number("processes", processes, low=1)
+    if seconds is not None:
+        check_number("seconds", seconds, low=0)
+    until = None if seconds is None else time.monotonic() + seconds
     for part in (held_out, *(job.data for job in jobs if job.data is not None)):
         if part not in data:
             raise unknown("part of the data", part, data)
@@ -249,11 +301,11 @@ def train_many(
     needed = {name for job in todo.values() for name in (job.data,) if name is not None} | {held_out}
     workshop = Workshop(out=out, data={name: data[name] for name in sorted(needed)}, held_out=held_out, digests=digests)
     before = {name: job.victim for name, job in todo.items() if isinstance(job, Theft) and job.victim in todo}
-    for result in run_all(workshop.make, todo, before, processes=processes):
+    for result in run_all(workshop.make, todo, before, processes=processes, until=until):
         built[result.name] = result
         if progress is not None:
             progress(len(built), len(jobs))
-    return {job.name: built[job.name] for job in jobs}
+    return {job.name: built[job.name] for job in jobs if job.name in built}
 
 
 def digests_of(jobs: Sequence[Job], parts: Mapping[str, str], held_out: str) -> dict[str, str]:
@@ -310,9 +362,13 @@ def _kept(path: Path, name: str, digest: str) -> Built | None:
     """The model in that folder, if it is that job's and whole."""
     try:
         record = json.loads((path / RECORD).read_text("utf-8"))
-        if record["job"] != digest or record["weights"] != file_digest(path / folder.WEIGHTS):
+        file = record.get("file", folder.WEIGHTS)
+        if record["job"] != digest or file not in (folder.WEIGHTS, GRAPH):
             return None
-        folder.read_card(path)
+        if record["weights"] != file_digest(path / file):
+            return None
+        if file == folder.WEIGHTS:
+            folder.read_card(path)
         return _built(name, path, record)
     # Whatever is wrong with what an earlier build left, the job is simply done anew.
     except (OSError, ValueError, KeyError, TypeError, ArtefactError):
@@ -323,7 +379,7 @@ def _built(name: str, path: Path, record: dict[str, Any]) -> Built:
     acceptance = record["acceptance"]
     return Built(
         name=name,
-        path=path,
+        path=path / GRAPH if record.get("file") == GRAPH else path,
         job=record["job"],
         model=record["model"],
         accuracy=record["accuracy"],

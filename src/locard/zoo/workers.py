@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +21,12 @@ R = TypeVar("R")
 
 
 def run_all(
-    work: Callable[[T], R], tasks: Mapping[str, T], before: Mapping[str, str], *, processes: int
+    work: Callable[[T], R],
+    tasks: Mapping[str, T],
+    before: Mapping[str, str],
+    *,
+    processes: int,
+    until: float | None = None,
 ) -> Iterator[R]:
     """Do all tasks, each after the one it waits for.
 
@@ -28,6 +35,7 @@ def run_all(
         tasks: by name.
         before: for some tasks, the name of the task that must be done first; without circles.
         processes: how many at a time; 1 does them here.
+        until: time of `time.monotonic` from which on no task is begun; those that run are finished.
 
     Yields:
         Results as they come.
@@ -38,6 +46,8 @@ def run_all(
     """
     if processes == 1 or len(tasks) < 2:
         for name in _in_order(tasks, before):
+            if _over(until):
+                return
             yield work(tasks[name])
         return
     # A worker imports Locard afresh: a fork would copy torch's threads in whatever state they are.
@@ -48,8 +58,10 @@ def run_all(
         waiting = dict(tasks)
         running: dict[Future[Any], str] = {}
         finished: set[str] = set()
-        while waiting or running:
-            for name in [n for n in waiting if n not in before or before[n] in finished]:
+        while running or (waiting and not _over(until)):
+            ready = [] if _over(until) else [n for n in waiting if n not in before or before[n] in finished]
+            # None in a queue, where it could no longer be told that time is over.
+            for name in ready[: workers - len(running)]:
                 running[pool.submit(_do, waiting.pop(name))] = name
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -63,6 +75,10 @@ def run_all(
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _over(until: float | None) -> bool:
+    return until is not None and time.monotonic() >= until
 
 
 def _in_order(tasks: Mapping[str, Any], before: Mapping[str, str]) -> Iterator[str]:
@@ -84,6 +100,8 @@ def _begin(work: Callable[[Any], Any]) -> None:
     global _work
     _work = work
     os.environ["OMP_NUM_THREADS"] = "1"
+    # A library's advice to programmers is no part of what a build says.
+    warnings.simplefilter("ignore")
     # Ctrl-C reaches the whole group of processes: workers go at once and without a word, the parent says what happened.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
