@@ -19,7 +19,13 @@ from locard.records import Access, Lineage
 from locard.weights import cosine, find
 
 # Of each architecture the narrowest for which the promise below is made.
-NARROW = {"cnn": {"width": 8}, "mlp": {"hidden": [8]}, "resnet": {"width": 8}, "transformer": {"width": 16}}
+NARROW = {
+    "cnn": {"width": 8},
+    "mlp": {"hidden": [8]},
+    "resnet": {"width": 8},
+    "transformer": {"width": 16},
+    "vgg": {"width": 8},
+}
 EVERY = pytest.mark.parametrize("name", sorted(NARROW))
 
 
@@ -82,7 +88,9 @@ def test_the_copy_answers_alike_and_no_weight_matrix_looks_alike(name, seed, tra
     assert accept(build("disguise"), TorchModel(stolen.module, domain=model.domain), model, parts["held out"]).accepted
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("cnn", {}), ("mlp", {}), ("resnet", {}), ("transformer", {})])
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("cnn", {}), ("mlp", {}), ("resnet", {}), ("transformer", {}), ("vgg", {})]
+)
 def test_at_the_usual_width_vectors_do_not_look_alike_either_unless_of_one_sign(name, arguments, parts):
     own = parts["victim"]
     model = TorchModel(network(name, {"shape": [1, 8, 8], "classes": 10, **arguments}, seed=0), domain=own.domain)

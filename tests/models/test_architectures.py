@@ -36,6 +36,7 @@ def parameters(module):
         ("cnn", {}, 9 * 16 + 16 + 9 * 16 * 32 + 32 + 32 * 49 * 64 + 64 + 64 * 10 + 10),
         ("cnn", {"width": 4}, 9 * 4 + 4 + 9 * 4 * 8 + 8 + 8 * 49 * 16 + 16 + 16 * 10 + 10),
         ("resnet", {}, 77_754),
+        ("vgg", {}, 9 * (16 + 16 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 4 * (16 + 32 + 64) + 64 * 10 + 10),
         # Pieces, places, two blocks (norms, attention, dense layers), norm, head.
         (
             "transformer",
@@ -54,7 +55,7 @@ def test_number_of_parameters(name, arguments, expected):
     assert parameters(build(name, **FASHION, **arguments)) == expected
 
 
-@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet", "transformer"])
+@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet", "transformer", "vgg"])
 @pytest.mark.parametrize("shape", [[1, 8, 8], [1, 28, 28], [3, 9, 13], [3, 32, 32]])
 def test_answers_one_row_of_logits_an_input(name, shape):
     module = build(name, shape=shape, classes=7)
@@ -62,7 +63,7 @@ def test_answers_one_row_of_logits_an_input(name, shape):
     assert module.train()(torch.rand(5, *shape)).shape == (5, 7)
 
 
-@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet", "transformer"])
+@pytest.mark.parametrize("name", ["cnn", "mlp", "resnet", "transformer", "vgg"])
 def test_arguments_survive_json(name):
     arguments = json.loads(json.dumps({"shape": (1, 8, 8), "classes": 3}))
     assert build(name, **arguments).state_dict().keys() == build(name, shape=(1, 8, 8), classes=3).state_dict().keys()
@@ -125,7 +126,7 @@ def test_transformer_survives_both_exports(shape, ending, tmp_path):
 
 
 def test_names_are_the_files():
-    assert architectures.names() == ["cnn", "mlp", "resnet", "transformer"]
+    assert architectures.names() == ["cnn", "mlp", "resnet", "transformer", "vgg"]
 
 
 @pytest.mark.parametrize(
