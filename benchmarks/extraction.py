@@ -23,7 +23,7 @@ import torch
 from survival import PRIVATE, SETTINGS
 
 import locard
-from locard.engine.population import _view as widest
+from locard.engine.population import widest
 from locard.errors import LocardError
 from locard.models import load
 from locard.queries import Population

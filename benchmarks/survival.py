@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 import locard
-from locard.engine.population import _view as widest
+from locard.engine.population import widest
 from locard.engine.respond import respond
 from locard.errors import LocardError
 from locard.evidence import auroc, clopper_pearson, p_value

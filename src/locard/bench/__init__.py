@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from locard.bench.entries import Entry, parse, standard, within
 from locard.bench.records import Records, Row
+from locard.bench.run import Progressed, processes, run_bench
 
-__all__ = ["Records", "Row"]
+__all__ = ["Entry", "Progressed", "Records", "Row", "parse", "processes", "run_bench", "standard", "within"]

@@ -34,7 +34,7 @@ VERBS = (
     "demo",
 )
 # Verbs with verbs of their own: each is a module's `app`.
-GROUPS = ("zoo",)
+GROUPS = ("zoo", "bench")
 # Options that take several values after one flag, which click cannot say.
 SEVERAL = ("--references", "--derived", "--param")
 

@@ -28,20 +28,21 @@ def read_population(folder: Path, victim: Model, *, trust: bool = False) -> Popu
     groups = {name: folder / name for name in ("derived", "independent")}
     if any(path.is_dir() for path in groups.values()):
         views = {
-            name: tuple(_view(load(source, like=victim.domain, trust=trust)) for source in found(path))
+            name: tuple(widest(load(source, like=victim.domain, trust=trust)) for source in found(path))
             for name, path in groups.items()
             if path.is_dir()
         }
         return Population(derived=views.get("derived", ()), independent=views.get("independent", ()))
     models = [load(source, like=victim.domain, trust=trust) for source in found(folder)]
     return Population(
-        derived=tuple(_view(model) for model in models if model.lineage.parent == victim.digest),
+        derived=tuple(widest(model) for model in models if model.lineage.parent == victim.digest),
         independent=tuple(
-            _view(model) for model in models if model.lineage.parent != victim.digest and model.digest != victim.digest
+            widest(model) for model in models if model.lineage.parent != victim.digest and model.digest != victim.digest
         ),
     )
 
 
-def _view(model: Model) -> View:
+def widest(model: Model) -> View:
+    """A view of all that a model grants."""
     top = Access.MODULE if Access.MODULE in model.grants else model.grants.top or Access.WEIGHTS
     return view(Session(model, model.grants), top)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from locard.errors import AccessError, ArtefactError, ParameterError
+from locard.errors import AccessError, ArtefactError, LocardError, ParameterError
 from locard.fingerprint import Fingerprint
 from locard.models import Model, Session, load, view
 from locard.models.session import Progress
@@ -71,21 +71,34 @@ class Battery:
         """The model's record for each fingerprint, and what each cost, in order.
 
         What a resumed session asked again to see that the model is still the same counts for the first.
+
+        Raises:
+            LocardError: the model cannot be asked one of them.
         """
+        found: list[tuple[Fingerprint, Cost]] = []
+        for record, cost in self.attempts():
+            if isinstance(record, LocardError):
+                raise record
+            found.append((record, cost))
+        return found
+
+    def attempts(self) -> Iterator[tuple[Fingerprint | LocardError, Cost]]:
+        """As `records`, one after the other, with the error in the place of a record that cannot be had."""
         sentinels = self.session.asked
         together = self._ask_together()
         together[0] += sentinels
-        results = []
         for index, (fp, scheme) in enumerate(zip(self.fingerprints, self.schemes, strict=True)):
             before = self.session.cost
-            record = scheme.respond(fp, view(self.session, scheme.suspect_access))
+            try:
+                record = scheme.respond(fp, view(self.session, scheme.suspect_access))
+            except LocardError as error:
+                record = error
             after, first = self.session.cost, together[index]
             repeated = after.from_journal - before.from_journal - (first - sentinels if index == 0 else first)
             if after.asked - before.asked + first + repeated > fp.cost + (sentinels if index == 0 else 0):
                 # Where inputs are made piece by piece their number is only known now.
-                raise _lies(fp, after.asked - before.asked + first + repeated)
-            results.append((record, Cost(asked=after.asked - before.asked + first, from_journal=repeated)))
-        return results
+                record = _lies(fp, after.asked - before.asked + first + repeated)
+            yield record, Cost(asked=after.asked - before.asked + first, from_journal=repeated)
 
     def _ask_together(self) -> list[int]:
         """Ask at once all queries that are known beforehand: full batches, and full use of an endpoint's concurrency.

@@ -1,0 +1,260 @@
+"""The work of a bench in pieces that any process can do: take one fingerprint, ask one suspect everything.
+
+A piece leaves a file whose name holds a digest of all that it depends on. What is there is not done again, and a piece
+that was cut off leaves nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import locard
+from locard.bench.entries import Entry
+from locard.bench.records import Records, Row
+from locard.engine import extract
+from locard.engine.population import widest
+from locard.engine.respond import Battery, check_askable, score_of
+from locard.errors import LocardError
+from locard.fingerprint import Fingerprint
+from locard.models import load
+from locard.queries import Population
+from locard.records import Data
+from locard.zoo import Pair, Zoo, open_zoo
+
+PRINTS, ROWS, PRIVATE = "fingerprints", "rows", "private"
+# Raised when the same piece comes to give other rows.
+_GENERATION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taking:
+    """One fingerprint to take.
+
+    Args:
+        victim: name of the victim.
+        entry: of the bench.
+        budget: queries asked for, or 0 for the entry's own.
+        seed: of the extraction.
+        path: where it goes, without its ending.
+    """
+
+    victim: str
+    entry: Entry
+    budget: int
+    seed: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """One suspect to ask.
+
+    Args:
+        suspect: name of the model.
+        takings: the fingerprints.
+        path: where its rows go.
+    """
+
+    suspect: str
+    takings: tuple[Taking, ...]
+    path: Path
+
+
+def plan(
+    zoo: Zoo, out: Path, entries: Sequence[Entry], budgets: Sequence[int], seeds: Sequence[int]
+) -> tuple[list[Taking], list[Asking]]:
+    """All pieces, in an order that says nothing.
+
+    Args:
+        zoo: the population.
+        out: folder of the bench.
+        entries: what takes part.
+        budgets: numbers of queries; 0 stands for an entry's own.
+        seeds: of the extraction.
+    """
+    data = zoo.parts[zoo.recipe.queries]["digest"]
+    takings: dict[str, list[Taking]] = {}
+    for victim in zoo.victims:
+        derived, strangers = zoo.choosers(victim)
+        for entry in entries:
+            choosing = [one.model for one in (*derived, *strangers)] if entry.build().needs_population else []
+            for budget in budgets:
+                for seed in seeds:
+                    key = _key(zoo.built[victim.name].model, data, entry.scheme, entry.params, entry.queries, budget,
+                               seed, choosing)  # fmt: skip
+                    path = out / PRINTS / f"{victim.name.replace('/', '-')}-{entry.scheme}-{key}"
+                    takings.setdefault(victim.name, []).append(
+                        Taking(victim=victim.name, entry=entry, budget=budget, seed=seed, path=path)
+                    )
+    pairs: dict[str, list[Pair]] = {}
+    for pair in zoo.pairs():
+        pairs.setdefault(pair.suspect.name, []).append(pair)
+    askings = []
+    for suspect, found in pairs.items():
+        mine = tuple(taking for pair in found for taking in takings[pair.victim.name])
+        # The places of the pair in the family are in the rows, so they belong to the key.
+        told = [(pair.victim.name, pair.suspect.role, pair.derived, pair.kind, pair.family) for pair in found]
+        key = _key(zoo.built[suspect].model, told, [taking.path.name for taking in mine])
+        askings.append(
+            Asking(suspect=suspect, takings=mine, path=out / ROWS / f"{suspect.replace('/', '-')}-{key}.parquet")
+        )
+    return [taking for listed in takings.values() for taking in listed], askings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workbench:
+    """What does a piece; sent once to each process.
+
+    Args:
+        zoo: folder of the population.
+        out: folder of the bench.
+    """
+
+    zoo: Path
+    out: Path
+
+    def take(self, task: Taking) -> str:
+        """Take a fingerprint, or note why there is none."""
+        zoo, note = _zoo(self.zoo), task.path.with_suffix(".json")
+        started = time.process_time()
+        try:
+            fingerprint = self._extract(zoo, task)
+        except LocardError as error:
+            _write(note, {"reason": str(error)})
+            return task.path.name
+        seconds = time.process_time() - started
+        task.path.parent.mkdir(parents=True, exist_ok=True)
+        fingerprint.save(task.path.with_suffix(".locard"))
+        own = score_of(fingerprint, fingerprint, task.entry.build())
+        _write(note, {"reason": "", "seconds": seconds, "own": own})
+        return task.path.name
+
+    def _extract(self, zoo: Zoo, task: Taking) -> Fingerprint:
+        victim = next(one for one in zoo.victims if one.name == task.victim)
+        scheme, population = task.entry.build(), None
+        if scheme.needs_population:
+            derived, strangers = zoo.choosers(victim)
+            population = Population(derived=tuple(widest(load(one.path)) for one in derived),
+                                    independent=tuple(widest(load(one.path)) for one in strangers))  # fmt: skip
+        params = dict(task.entry.params)
+        if scheme.claim == "trained-on":
+            params["private"] = str(self._private(zoo, victim.data))
+        return extract(zoo.built[victim.name].path, scheme=task.entry.scheme, data=_data(self.zoo, zoo.recipe.queries),
+                       queries=task.budget or task.entry.queries, seed=task.seed, params=params,
+                       population=population)  # fmt: skip
+
+    def _private(self, zoo: Zoo, part: str) -> Path:
+        """What the victim was trained on, as a file, which is how a scheme is told of it."""
+        path = self.out / f"{PRIVATE}-{zoo.parts[part]['digest'][:16]}.npz"
+        if not path.exists():
+            data, spare = _data(self.zoo, part), path.with_name(f".{os.getpid()}.{path.name}")
+            x = data.inputs if data.domain.quantum != 1 / 255 else np.rint(255 * data.inputs).astype(np.uint8)
+            np.savez(spare, x=x, y=np.asarray(data.labels))
+            spare.replace(path)
+        return path
+
+    def ask(self, task: Asking) -> str:
+        """Ask a suspect all fingerprints, each distinct query once, and keep the rows."""
+        zoo = _zoo(self.zoo)
+        model = load(zoo.built[task.suspect].path)
+        pairs = {pair.victim.name: pair for pair in zoo.pairs() if pair.suspect.name == task.suspect}
+        notes = [json.loads(taking.path.with_suffix(".json").read_text("utf-8")) for taking in task.takings]
+        reasons = {index: note["reason"] for index, note in enumerate(notes) if note["reason"]}
+        prints = {index: _print(taking.path) for index, taking in enumerate(task.takings) if index not in reasons}
+        askable: dict[int, Fingerprint] = {}
+        for index, fingerprint in prints.items():
+            try:
+                check_askable(fingerprint, task.takings[index].entry.build(), model)
+                askable[index] = fingerprint
+            except LocardError as error:
+                reasons[index] = str(error)
+        scores: dict[int, float] = {}
+        started = time.perf_counter()
+        if askable:
+            battery = Battery(list(askable.values()), model)
+            for (index, fingerprint), (record, _) in zip(askable.items(), battery.attempts(), strict=True):
+                try:
+                    if isinstance(record, LocardError):
+                        raise record
+                    scores[index] = score_of(fingerprint, record, task.takings[index].entry.build())
+                except LocardError as error:
+                    reasons[index] = str(error)
+        seconds = time.perf_counter() - started
+        asked = sum(fingerprint.cost for fingerprint in askable.values())
+        rows = []
+        for index, (taking, note) in enumerate(zip(task.takings, notes, strict=True)):
+            pair, fingerprint = pairs[taking.victim], prints.get(index)
+            share = fingerprint.cost / asked if fingerprint is not None and index in askable else 0.0
+            rows.append(_row(zoo, pair, taking, note, 0 if fingerprint is None else fingerprint.cost,
+                             scores.get(index, float("nan")), share * seconds, reasons.get(index, "")))  # fmt: skip
+        task.path.parent.mkdir(parents=True, exist_ok=True)
+        Records.of(rows).write(task.path)
+        return task.path.name
+
+
+def _row(
+    zoo: Zoo, pair: Pair, taking: Taking, note: dict[str, Any], queries: int, score: float, seconds: float, reason: str
+) -> Row:
+    scheme, made = taking.entry.build(), zoo.built[pair.suspect.name]
+    return Row(
+        victim=pair.victim.name,
+        architecture=pair.victim.network,
+        suspect=pair.suspect.name,
+        model=made.model,
+        role="calibration" if pair.suspect.role == "calibration" else "evaluation",
+        truth="derived" if pair.derived else "independent",
+        kind=pair.kind,
+        family=pair.family,
+        # A theft of a stranger's model is innocent whether it came off or not.
+        accepted=not pair.derived or made.acceptance is None or made.acceptance.accepted,
+        entry=taking.entry.name,
+        scheme=taking.entry.scheme,
+        claim=scheme.claim,
+        access=scheme.suspect_access.text,
+        budget=taking.budget,
+        queries=queries,
+        seed=taking.seed,
+        score=score,
+        own=note.get("own", float("nan")),
+        extraction=note.get("seconds", 0.0),
+        seconds=seconds,
+        reason=reason,
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _zoo(path: Path) -> Zoo:
+    return open_zoo(path)
+
+
+@functools.lru_cache(maxsize=2)
+def _data(path: Path, part: str) -> Data:
+    return _zoo(path).data(part)
+
+
+# A process asks one suspect after the other the same fingerprints.
+@functools.lru_cache(maxsize=4096)
+def _print(path: Path) -> Fingerprint:
+    return Fingerprint.load(path.with_suffix(".locard"))
+
+
+def _key(*parts: Any) -> str:
+    text = json.dumps([_GENERATION, locard.__version__, *parts], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(value) + "\n", "utf-8")
+    part.replace(path)
