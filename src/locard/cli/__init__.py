@@ -31,6 +31,7 @@ VERBS = (
     "attacks",
     "derive",
     "transferability",
+    "references",
     "demo",
 )
 # Verbs with verbs of their own: each is a module's `app`.
