@@ -130,7 +130,7 @@ class Workbench:
         try:
             fingerprint = self._extract(zoo, task)
         except LocardError as error:
-            _write(note, {"reason": str(error)})
+            _write(note, {"reason": _said(error, zoo)})
             return task.path.name
         seconds = time.process_time() - started
         task.path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ class Workbench:
                 check_askable(fingerprint, task.takings[index].entry.build(), model)
                 askable[index] = fingerprint
             except LocardError as error:
-                reasons[index] = str(error)
+                reasons[index] = _said(error, zoo)
         scores: dict[int, float] = {}
         started = time.perf_counter()
         if askable:
@@ -188,7 +188,7 @@ class Workbench:
                         raise record
                     scores[index] = score_of(fingerprint, record, task.takings[index].entry.build())
                 except LocardError as error:
-                    reasons[index] = str(error)
+                    reasons[index] = _said(error, zoo)
         seconds = time.perf_counter() - started
         asked = sum(fingerprint.cost for fingerprint in askable.values())
         rows = []
@@ -230,6 +230,11 @@ def _row(
         seconds=seconds,
         reason=reason,
     )
+
+
+def _said(error: LocardError, zoo: Zoo) -> str:
+    """A message without the paths of this machine, which records must not carry."""
+    return str(error).replace(f"{zoo.path}{os.sep}", "")
 
 
 @functools.lru_cache(maxsize=1)
