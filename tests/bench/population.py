@@ -4,8 +4,20 @@ import itertools
 
 import numpy as np
 
-from locard.bench import Records
+from locard.bench import Records, Row
 from locard.bench.records import COLUMNS, dtype_of
+
+
+def row(**changed):
+    """A theft's row, with other values where they are named."""
+    values = {
+        "victim": "v", "architecture": "cnn", "suspect": "s", "model": "ab", "role": "evaluation", "truth": "derived",
+        "kind": "prune", "family": "pruning", "accepted": True, "entry": "akh", "scheme": "akh", "claim": "derived",
+        "access": "LABELS", "budget": 0, "queries": 100, "seed": 0, "score": 0.5, "own": 1.0, "extraction": 0.1,
+        "seconds": 0.01,
+    }  # fmt: skip
+    return Row(**(values | changed))
+
 
 KINDS = {"finetune": "fine-tuning", "prune": "pruning", "distil": "extraction", "steal": "extraction"}
 
@@ -43,3 +55,8 @@ def population(
             }  # fmt: skip
             parts.append(Records({c: np.full(len(rows), columns[c], dtype_of(c)) for c in COLUMNS}))
     return Records.concatenate(parts)
+
+
+def numbers(found, field="value"):
+    """One field of many intervals, (n,); refused ones are NaN."""
+    return np.array([getattr(one, field) for one in found], float)
