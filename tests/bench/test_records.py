@@ -4,20 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from tests.bench.population import row
 
-from locard.bench import Records, Row
+from locard.bench import Records
 from locard.bench.records import COLUMNS
 from locard.errors import ArtefactError
-
-
-def row(**changed):
-    values = {
-        "victim": "v", "architecture": "cnn", "suspect": "s", "model": "ab", "role": "evaluation", "truth": "derived",
-        "kind": "prune", "family": "pruning", "accepted": True, "entry": "akh", "scheme": "akh", "claim": "derived",
-        "access": "LABELS", "budget": 0, "queries": 100, "seed": 0, "score": 0.5, "own": 1.0, "extraction": 0.1,
-        "seconds": 0.01,
-    }  # fmt: skip
-    return Row(**(values | changed))
 
 
 def test_rows_come_back_as_they_were(tmp_path):

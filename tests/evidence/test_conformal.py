@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from locard.errors import CalibrationError
-from locard.evidence import STRATA, p_value, stratified
+from locard.evidence import STRATA, p_value, p_values, stratified
 from locard.records import Reference
 
 scores = st.lists(st.floats(-1, 1, width=16), min_size=1, max_size=40)
@@ -29,6 +29,12 @@ def test_bounds_and_rank(null, score):
     assert 1 / (len(null) + 1) <= p <= 1
     assert p == p_value([3 * s + 7 for s in null], 3 * score + 7)  # only the order counts
     assert p_value(null, max(null) + 1) == 1 / (len(null) + 1)
+
+
+@given(scores, scores)
+def test_many_suspects_as_each(null, suspects):
+    counted = [(1 + sum(r >= s for r in null)) / (len(null) + 1) for s in suspects]
+    assert p_values(null, np.array(suspects)).tolist() == counted
 
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=30))

@@ -3,7 +3,22 @@
 from __future__ import annotations
 
 from locard.bench.entries import Entry, parse, standard, within
+from locard.bench.metrics import p_values
 from locard.bench.records import Records, Row
 from locard.bench.run import Progressed, processes, run_bench
+from locard.bench.summary import Summary, summarise
 
-__all__ = ["Entry", "Progressed", "Records", "Row", "parse", "processes", "run_bench", "standard", "within"]
+__all__ = [
+    "Entry",
+    "Progressed",
+    "Records",
+    "Row",
+    "Summary",
+    "p_values",
+    "parse",
+    "processes",
+    "run_bench",
+    "standard",
+    "summarise",
+    "within",
+]
