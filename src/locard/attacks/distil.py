@@ -179,8 +179,10 @@ def penultimate(module: nn.Module, inputs: np.ndarray, classes: int) -> torch.Te
     """(n, width): what the last layer is given, at a mean square of 1; the module is left as it is."""
     import torch
 
+    from locard.models._torch import tensor
+
     with evaluating(module), torch.no_grad(), before_head(module, classes) as seen:
         for start in range(0, len(inputs), _BATCH):
-            module(torch.from_numpy(inputs[start : start + _BATCH].copy()))
+            module(tensor(module, inputs[start : start + _BATCH]))
     hints = torch.cat(seen)
     return hints / hints.square().mean().sqrt().clamp_min(1e-12)

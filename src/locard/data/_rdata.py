@@ -192,7 +192,10 @@ class _Reader:
             values = [self._item(depth + 1) for _ in range(self._count(4))]
         else:
             raise _WrongError(f"holds R's type {kind}, which is none of a plain table's")
-        return _Vector(values, (self._item(depth + 1) or {}) if attributes else {})
+        named = self._item(depth + 1) if attributes else {}
+        if not isinstance(named, dict):
+            raise _WrongError("holds attributes that are no pairs")
+        return _Vector(values, named)
 
     def _pairs(self, flags: int, depth: int) -> dict[str, Any]:
         """R's list of pairs; a long one is a loop, not a recursion."""
@@ -242,9 +245,10 @@ def _names(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     names = value.attributes.get("names") if isinstance(value, _Vector) else None
-    if not isinstance(value, _Vector) or not isinstance(names, _Vector) or len(names.values) != len(value.values):
+    words = names.values if isinstance(names, _Vector) else None
+    if not isinstance(words, list) or not all(isinstance(one, str) for one in words) or len(words) != len(value.values):
         raise _WrongError("holds no list with names where one was expected")
-    return dict(zip(names.values, value.values, strict=True))
+    return dict(zip(words, value.values, strict=True))
 
 
 def _table(tables: dict[str, Any], name: str) -> dict[str, Column]:

@@ -44,7 +44,7 @@ _FILE = re.compile(r"[0-9a-f]{2,6}(-[0-9a-f]{2,6})*\.png")
 
 @readers.register("emoji")
 class Emoji(Reader):
-    """All of it is "emoji"; "emoji:train" and "emoji:test" are a fixed split of four fifths of the emoji and the rest."""
+    """All of it is "emoji"; "emoji:train" is a fixed draw of four fifths of the emoji, "emoji:test" the rest."""
 
     @classmethod
     def recognises(cls, name: str) -> bool:

@@ -23,7 +23,7 @@ DOMAIN = Domain(kind="tabular", shape=(len(COLUMNS),), bounds=(0.0, 15.0), quant
 
 @readers.register("letters")
 class Letters(Reader):
-    """All of it is "letters"; the first four fifths are "letters:train", the rest "letters:test", as its makers had it."""
+    """All of it is "letters"; "letters:train" and "letters:test" are the first 16,000 and the rest, as is usual."""
 
     @classmethod
     def recognises(cls, name: str) -> bool:
