@@ -94,7 +94,9 @@ def test_no_emoji_stands_in_two_parts(root):
     assert test.name == "emoji:test"
     parts = split(read("emoji"), {"a": 4, "b": 6, "c": 2}, seed=3)
     assert sorted(np.concatenate([np.unique(part.groups) for part in parts.values()])) == list(range(6))
-    with pytest.raises(ParameterError, match="part 'a' of 3 inputs cannot be made of whole groups of emoji: 1 are miss"):
+    with pytest.raises(
+        ParameterError, match="part 'a' of 3 inputs cannot be made of whole groups of emoji: 1 are miss"
+    ):
         split(read("emoji"), {"a": 3}, seed=0)
 
 

@@ -18,9 +18,7 @@ real = pytest.mark.skipif(
 
 def table(words, **changed):
     """One row a word; the numbers of row i are i, i + 1, ... modulo 16."""
-    columns = {
-        name: reals(*((row + column) % 16 for row in range(len(words)))) for column, name in enumerate(COLUMNS)
-    }
+    columns = {name: reals(*((row + column) % 16 for row in range(len(words)))) for column, name in enumerate(COLUMNS)}
     return frame({LABEL: factor(words, sorted(set(words))), **columns, **changed})
 
 

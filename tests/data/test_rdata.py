@@ -143,7 +143,7 @@ def test_unpacking_stops_at_the_bound(tmp_path, monkeypatch, pack):
 def test_an_unpacker_that_asks_for_much_memory_is_refused(tmp_path):
     path = tmp_path / "a.rda"
     path.write_bytes(lzma.compress(b"x", filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 29}]))
-    with pytest.raises(ArtefactError, match="is damaged: .*[Mm]emory"):
+    with pytest.raises(ArtefactError, match=r"is damaged: .*[Mm]emory"):
         read_rda(path, "table")
 
 

@@ -65,7 +65,9 @@ def test_unknown_part(folder, name):
 def test_a_missing_package_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv(_places.VARIABLE, str(tmp_path))
     monkeypatch.setattr(_places, "R_LIBRARY", tmp_path / "r")
-    with pytest.raises(ArtefactError, match=r"reviews needs .*`apt-get download r-cran-modeldata && dpkg -x .*LOCARD_D"):
+    with pytest.raises(
+        ArtefactError, match=r"reviews needs .*`apt-get download r-cran-modeldata && dpkg -x .*LOCARD_D"
+    ):
         read("reviews")
 
 

@@ -56,6 +56,8 @@ class Bag(nn.Module):
         self.grams, self.words = whole("grams", grams, high=8), whole("words", words)
         widths = [width, *wholes("hidden", hidden), whole("classes", classes)]
         self.vectors = nn.EmbeddingBag(self.buckets + 1, width, mode="mean", padding_idx=0)
+        # torch's own spread of 1 would dwarf the dense weights, and pruning by size would then take all of those.
+        nn.init.normal_(self.vectors.weight[1:], std=0.1)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
     def extra_repr(self) -> str:
