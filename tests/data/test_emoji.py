@@ -2,13 +2,14 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from locard.data import _places, read, split
-from locard.data.emoji import CLASSES, MAKERS
+from locard.data.emoji import CLASSES, MAKERS, VERSION
 from locard.errors import ArtefactError, ParameterError
 
 real = pytest.mark.skipif(
@@ -46,6 +47,12 @@ def root(tmp_path, monkeypatch):
 
 def table(root, rows):
     (root / "emoji-datasource-google" / "emoji.json").write_text(json.dumps(rows))
+
+
+def test_make_gets_the_version_that_the_message_names():
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    assert f"NPM_DATA_VERSION = {VERSION}\n" in makefile
+    assert f"NPM_DATA = {' '.join(f'emoji-datasource-{maker}' for maker in MAKERS)}\n" in makefile
 
 
 @real
@@ -89,11 +96,13 @@ def test_other_ways_to_store_a_drawing(root, mode):
 def test_no_emoji_stands_in_two_parts(root):
     train, test = read("emoji:train"), read("emoji:test")
     assert (len(train), len(test)) == (8, 4)
+    assert train.groups is not None
+    assert test.groups is not None
     assert not set(train.groups) & set(test.groups)
     assert np.bincount(train.groups, minlength=6).tolist() == [0 if g in test.groups else 2 for g in range(6)]
     assert test.name == "emoji:test"
     parts = split(read("emoji"), {"a": 4, "b": 6, "c": 2}, seed=3)
-    assert sorted(np.concatenate([np.unique(part.groups) for part in parts.values()])) == list(range(6))
+    assert sorted(group for part in parts.values() for group in {*np.array(part.groups)}) == list(range(6))
     with pytest.raises(
         ParameterError, match="part 'a' of 3 inputs cannot be made of whole groups of emoji: 1 are miss"
     ):

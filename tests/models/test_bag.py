@@ -44,6 +44,7 @@ def reviews(n, seed):
 @pytest.fixture(scope="module")
 def model():
     data = reviews(400, 0)
+    assert data.labels is not None
     module = fit(draw("bag", ARGUMENTS, seed=0), data.inputs, data.labels, recipe=RECIPE, seed=0)
     return TorchModel(module, domain=TEXT, lineage=Lineage(architecture="bag"))
 
@@ -202,6 +203,12 @@ def test_what_asks_mixtures_refuses_texts(name, model):
     with pytest.raises(
         ParameterError, match=r"asks images or tables of real numbers; .* \(the attack extraction asks texts"
     ):
+        attack.derive(restrict(model, attack.needs), reviews(50, 1))
+
+
+def test_features_of_texts_are_not_matched(model):
+    attack = build_attack("distil", {"features": 1.0})
+    with pytest.raises(ParameterError, match=r"features are matched for numbers; .* takes texts: give features=0"):
         attack.derive(restrict(model, attack.needs), reviews(50, 1))
 
 

@@ -97,6 +97,8 @@ class Distil(Attack):
         import torch
         from torch import nn
 
+        if self.features and victim.domain.kind == "text":
+            raise ParameterError(f"features are matched for numbers; {victim.source} takes texts: give features=0")
         student, architecture, arguments = self._student(victim, seed)
         classes = arguments["classes"]
         # In random order, so that a budget that ends early leaves no class out.
@@ -179,10 +181,8 @@ def penultimate(module: nn.Module, inputs: np.ndarray, classes: int) -> torch.Te
     """(n, width): what the last layer is given, at a mean square of 1; the module is left as it is."""
     import torch
 
-    from locard.models._torch import tensor
-
     with evaluating(module), torch.no_grad(), before_head(module, classes) as seen:
         for start in range(0, len(inputs), _BATCH):
-            module(tensor(module, inputs[start : start + _BATCH]))
+            module(torch.from_numpy(inputs[start : start + _BATCH].copy()))
     hints = torch.cat(seen)
     return hints / hints.square().mean().sqrt().clamp_min(1e-12)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from locard.data._places import r_package
-from locard.data._rdata import read_rda
 from locard.data.base import Reader, readers
 from locard.errors import ArtefactError, ParameterError
 from locard.records import Data, Domain
@@ -33,6 +32,9 @@ class Letters(Reader):
     @classmethod
     def read(cls, name: str) -> Data:
         """(n, 16) float32, whole numbers in [0, 15]."""
+        # Here, because it imports lzma, which some Pythons are built without.
+        from locard.data._rdata import read_rda
+
         _, named, part = name.partition(":")
         if named and part not in ("train", "test"):
             raise ParameterError(f"letters has the parts train and test; got {part!r}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from locard.data._places import r_package
-from locard.data._rdata import read_rdb
 from locard.data.base import Reader, readers
 from locard.data.text import DOMAIN, texts
 from locard.errors import ArtefactError, ParameterError
@@ -31,6 +30,9 @@ class Reviews(Reader):
     @classmethod
     def read(cls, name: str) -> Data:
         """(n,) strings; the training texts first."""
+        # Here, because it imports lzma, which some Pythons are built without.
+        from locard.data._rdata import read_rdb
+
         _, named, part = name.partition(":")
         if named and part not in _TABLES:
             raise ParameterError(f"reviews has the parts train and test; got {part!r}")
