@@ -8,7 +8,7 @@ LIGHT_LIMIT_MB = 300
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check light format system
+.PHONY: help demo test check light format system data
 
 help:
 	@echo "make demo     tell stolen models from independent ones, and write a report   (OUT=folder)"
@@ -17,6 +17,7 @@ help:
 	@echo "make light    the base install alone: its size, and its tests without torch"
 	@echo "make format   write what 'make check' asks of the format"
 	@echo "make system   install the Debian packages of apt.txt   (not needed for the demo)"
+	@echo "make data     get the data sets emoji, letters and reviews, 160 MB   (LOCARD_DATA=folder)"
 
 demo: .venv/.demo
 	.venv/bin/locard demo $(if $(OUT),--out '$(OUT)')
@@ -55,6 +56,34 @@ system:
 	echo "system packages: installing" $$missing; \
 	$$root apt-get update -qq && \
 	$$root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $$missing
+
+# Data that no package puts in place without more: R's packages are unpacked, for installing them would bring R.
+DATA = $(or $(LOCARD_DATA),$(or $(XDG_DATA_HOME),$(HOME)/.local/share)/locard)
+R_DATA = mlbench modeldata
+NPM_DATA = emoji-datasource-google emoji-datasource-twitter
+NPM_DATA_VERSION = 16.0.0
+
+data:
+	@set -e; mkdir -p '$(DATA)'; cd '$(DATA)'; \
+	missing=; for name in $(R_DATA); do [ -d usr/lib/R/site-library/$$name/data ] || missing="$$missing r-cran-$$name"; done; \
+	if [ -n "$$missing" ]; then \
+		command -v dpkg >/dev/null && command -v apt-get >/dev/null || { echo "no apt-get here for:$$missing" >&2; exit 1; }; \
+		echo "data: unpacking$$missing into $(DATA)"; \
+		rm -rf .part; mkdir .part; \
+		root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+		get="apt-get -qq -o APT::Sandbox::User=root download $$missing"; \
+		(cd .part && { $$get 2>/dev/null || { $$root apt-get update -qq && $$get; }; }); \
+		for package in .part/*.deb; do dpkg -x "$$package" .; done; rm -rf .part; \
+	fi; \
+	missing=; for name in $(NPM_DATA); do \
+		grep -qs '"version": "$(NPM_DATA_VERSION)"' node_modules/$$name/package.json || missing="$$missing $$name@$(NPM_DATA_VERSION)"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		command -v npm >/dev/null || { echo "no npm here for:$$missing" >&2; exit 1; }; \
+		echo "data: installing$$missing into $(DATA)"; \
+		npm install --silent --ignore-scripts --no-audit --no-fund --prefix . $$missing; \
+	fi; \
+	echo "data sets: all in $(DATA)"
 
 # Makes the environment $(1), or keeps a sound one.
 define environment

@@ -73,7 +73,8 @@ def same(model, stolen, x):
 
 
 def test_every_architecture_is_tried_here():
-    assert architectures.names() == sorted(NARROW)
+    # Symmetries are read off networks of numbers; bag takes texts.
+    assert architectures.names() == sorted({*NARROW, "bag"})
 
 
 @EVERY

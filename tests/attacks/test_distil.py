@@ -241,5 +241,5 @@ def test_parameters_out_of_range_are_refused(wrong, message):
 
 def test_every_architecture_can_be_a_student_with_features(victim, parts):
     few = replace(parts["thief"], inputs=parts["thief"].inputs[:20], labels=parts["thief"].labels[:20])
-    for name in architectures.architectures.names():
+    for name in set(architectures.architectures.names()) - {"bag"}:  # which takes texts
         assert derive(victim, few, architecture=name, features=1.0, epochs=1).architecture == name

@@ -126,7 +126,7 @@ def test_transformer_survives_both_exports(shape, ending, tmp_path):
 
 
 def test_names_are_the_files():
-    assert architectures.names() == ["cnn", "mlp", "resnet", "transformer", "vgg"]
+    assert architectures.names() == ["bag", "cnn", "mlp", "resnet", "transformer", "vgg"]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,14 @@ def test_names_are_the_files():
         ("cnn", {**FASHION, "shape": [1, 7, 28]}, r"shape must be \(channels, height, width\) with sides >= 8"),
         ("resnet", {**FASHION, "shape": [28, 28]}, r"shape must be \(channels, height, width\)"),
         ("mlp", {**FASHION, "shape": "1x28x28"}, "shape must be a list of at most 8 whole numbers; got '1x28x28'"),
-        ("mlp", {**FASHION, "shape": []}, "shape must hold 1 to 4,194,304 numbers"),
+        (
+            "mlp",
+            {**FASHION, "shape": []},
+            r"shape must hold 1 to 4,194,304 numbers; got \[\]: texts, .* take the architecture bag",
+        ),
+        ("bag", FASHION, r"bag takes texts, whose shape is \[\]; got \[1, 28, 28\]"),
+        ("bag", {"shape": [], "classes": 2, "grams": 9}, r"grams must be a whole number in \[1, 8\]; got 9"),
+        ("bag", {"shape": [], "classes": 2, "buckets": 0}, "buckets must be a whole number"),
         ("mlp", {**FASHION, "shape": [60000, 60000]}, "shape must hold 1 to 4,194,304 numbers"),
         ("transformer", {**FASHION, "heads": 5}, "heads must divide the width; got 5 heads, width 32"),
         ("transformer", {**FASHION, "shape": [2, 3]}, r"shape must be \(channels, height, width\)"),

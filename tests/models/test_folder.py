@@ -172,7 +172,8 @@ def test_a_crash_between_the_files_leaves_no_mixture(saved, monkeypatch):
         ({"std": (0.0,)}, r"std must be positive; got \[0.0\]"),
         ({"accuracy": 1.5}, r"accuracy must lie in \[0, 1\] or be null; got 1.5"),
         ({"classes": (1, 2, 3)}, r"classes must be a list of names; got \[1, 2, 3\]"),
-        ({"domain": Domain(kind="text", shape=(), dtype="str")}, "domain must be of numbers, with a shape; got text"),
+        ({"domain": Domain(kind="image", shape=())}, "domain must be of numbers with a shape, or of texts; got image"),
+        ({"domain": Domain(kind="text", shape=(), dtype="str")}, "ResNet takes no texts: a network for them has"),
     ],
 )
 def test_a_wrong_field_is_refused_before_anything_is_written(tmp_path, options, message):

@@ -87,7 +87,7 @@ class Bought:
 
     def __init__(self, victim: Any, access: Access, *, most: int) -> None:
         self._answers, self._most = Answers(victim, access), most
-        self._asked: set[bytes] = set()
+        self._asked: set[bytes | str] = set()
         self._inputs: list[np.ndarray] = []
         self._targets: list[np.ndarray] = []
 
@@ -123,9 +123,9 @@ class Bought:
 
     def new(self, inputs: np.ndarray) -> np.ndarray:
         """Row numbers, ascending, of the inputs that were not asked and are not like one before them."""
-        first: dict[bytes, int] = {}
+        first: dict[bytes | str, int] = {}
         for row, one in enumerate(inputs):
-            first.setdefault(one.tobytes(), row)
+            first.setdefault(_key(one), row)
         return np.array([row for key, row in first.items() if key not in self._asked], np.int64)
 
     def ask(self, inputs: np.ndarray) -> int:
@@ -142,7 +142,12 @@ class Bought:
             return 0
         answers = self._answers.ask(inputs)
         inputs = inputs[: len(answers)]
-        self._asked.update(one.tobytes() for one in inputs)
+        self._asked.update(map(_key, inputs))
         self._inputs.append(inputs)
         self._targets.append(answers)
         return len(answers)
+
+
+def _key(one: np.ndarray | str) -> bytes | str:
+    """What tells one input from another."""
+    return one if isinstance(one, str) else one.tobytes()

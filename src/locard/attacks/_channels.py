@@ -80,10 +80,14 @@ def streams(module: torch.nn.Module, domain: Domain) -> list[Stream]:
         domain: of its inputs.
 
     Raises:
-        ParameterError: torch cannot export the module.
+        ParameterError: texts, or torch cannot export the module.
     """
     import torch
 
+    if domain.kind == "text":
+        raise ParameterError(
+            f"channels are told apart by the graph of a network of numbers; {type(module).__name__} takes {domain.text}"
+        )
     try:
         example = torch.zeros((2, *domain.shape), dtype=getattr(torch, domain.dtype))
         with torch.no_grad(), quiet("torch.export"):

@@ -33,6 +33,29 @@ def query_set(data: Data, n: int, *, seed: int) -> np.ndarray:
     return asked[np.sort(first)]
 
 
+def own_texts(data: Data, n: int, *, seed: int) -> np.ndarray:
+    """Up to `n` of the thief's own texts in random order, each once; nothing lies between two texts.
+
+    Args:
+        data: the thief's texts.
+        n: how many to ask.
+        seed: of the order.
+
+    Returns:
+        (m,) strings, m <= n.
+
+    Raises:
+        ParameterError: there are fewer than `n`.
+    """
+    if n > len(data):
+        raise ParameterError(
+            f"{data.name} holds {len(data)} texts, and there are no mixtures of them to ask besides; ask for no more "
+            f"than these: queries={len(data)}, or 0 for all"
+        )
+    order = generator(seed, "extraction/queries").permutation(len(data))[:n]
+    return np.array(list(dict.fromkeys(data.inputs[order])), object)
+
+
 def mixtures(inputs: np.ndarray, n: int, source: np.random.Generator) -> np.ndarray:
     """(n, *shape) convex mixtures of random pairs of inputs, not yet delivered."""
     pairs = source.integers(0, len(inputs), (2, n))
@@ -47,4 +70,7 @@ def mixable(data: Data) -> None:
         ParameterError: they are no real numbers.
     """
     if data.domain.kind not in ("image", "tabular") or data.inputs.dtype.kind != "f":
-        raise ParameterError(f"extraction asks images or tables of real numbers; {data.name} holds {data.domain.text}")
+        raise ParameterError(
+            f"extraction asks images or tables of real numbers; {data.name} holds {data.domain.text}, of which it can "
+            "make no mixtures (the attack extraction asks texts as they are, no more than there are)"
+        )

@@ -97,6 +97,8 @@ class Distil(Attack):
         import torch
         from torch import nn
 
+        if self.features and victim.domain.kind == "text":
+            raise ParameterError(f"features are matched for numbers; {victim.source} takes texts: give features=0")
         student, architecture, arguments = self._student(victim, seed)
         classes = arguments["classes"]
         # In random order, so that a budget that ends early leaves no class out.

@@ -2,8 +2,8 @@
 
 The thief asks its own inputs, and then convex mixtures of random pairs of them, so that few inputs make a large query
 set (the paper asks unrelated images instead; mixtures lie near the data, and every one of them is a query that counts).
-The victim is asked once, before training. What an API rounds or cuts to the largest few is learnt from as it comes,
-scaled to a sum of 1.
+Texts have no mixtures: of them the thief's own are all. The victim is asked once, before training. What an API rounds
+or cuts to the largest few is learnt from as it comes, scaled to a sum of 1.
 
 [1] Orekondy, Schiele, Fritz. Knockoff Nets: Stealing Functionality of Black-Box Models. CVPR 2019, section 4.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from locard.attacks._answers import Bought
-from locard.attacks._pool import query_set
+from locard.attacks._pool import own_texts, query_set
 from locard.attacks._student import MOST, Extractor
 from locard.attacks.base import Copy, attacks
 from locard.errors import check_number
@@ -49,7 +49,8 @@ class Extraction(Extractor):
     def _steal(self, victim: LabelView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         assert data is not None  # noqa: S101 - `derive` has checked
         module = self.student(victim, seed=seed)
-        inputs = query_set(data, self.queries or len(data), seed=seed)
+        choose = own_texts if data.domain.kind == "text" else query_set
+        inputs = choose(data, self.queries or len(data), seed=seed)
         bought = Bought(victim, self.needs, most=len(inputs))
         bought.ask(inputs)
         fit(module, bought.inputs, bought.targets, recipe=self.recipe, seed=seed, progress=progress)

@@ -16,7 +16,10 @@ import typer
 
 from locard.errors import ArtefactError, ParameterError
 
-DataOption = Annotated[str, typer.Option(help="digits, fashion-mnist (:train, :test), or a file or folder of data.")]
+DataOption = Annotated[
+    str,
+    typer.Option(help="digits, emoji, fashion-mnist, letters or reviews (:train, :test), or a file or folder of data."),
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of every random choice.")]
 QueriesOption = Annotated[int | None, typer.Option(help="Queries to a suspect; the scheme's own number by default.")]
 TrustOption = Annotated[bool, typer.Option("--trust", help="Read model files whose reading can run code.")]

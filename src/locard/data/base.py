@@ -37,8 +37,9 @@ def read(source: str | os.PathLike[str]) -> Data:
     """Read data.
 
     Args:
-        source: "digits", "fashion-mnist", either with ":train" or ":test"; or the path of an .npz with `x` and `y`, an
-            image folder, a .csv or .parquet table, or a .txt with one text a line.
+        source: "digits", "emoji", "fashion-mnist", "letters" or "reviews", each with ":train" or ":test" or whole; or
+            the path of an .npz with `x` and `y`, an image folder, a .csv or .parquet table, or a .txt with one text a
+            line.
 
     Raises:
         ArtefactError: no reader knows it, or the file is damaged.
@@ -52,6 +53,6 @@ def read(source: str | os.PathLike[str]) -> Data:
             return data
     what = "no such file" if not Path(name).exists() else "of no known kind"
     raise ArtefactError(
-        f"no data at {name!r} ({what}); expected digits, fashion-mnist, an .npz with x and y, an image folder, .csv, "
-        ".parquet or .txt"
+        f"no data at {name!r} ({what}); expected digits, emoji, fashion-mnist, letters, reviews, an .npz with x and y, "
+        "an image folder, .csv, .parquet or .txt"
     )

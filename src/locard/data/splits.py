@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from locard.errors import ParameterError, check_number
 from locard.records import Data
 from locard.seeds import generator
@@ -11,7 +13,7 @@ def split(data: Data, parts: dict[str, int], *, seed: int) -> dict[str, Data]:
     """Disjoint random parts of the given sizes.
 
     Args:
-        data: what to split.
+        data: what to split; inputs of one of its `groups` come into one part.
         parts: number of inputs of each part, by name.
         seed: of the order.
 
@@ -19,15 +21,40 @@ def split(data: Data, parts: dict[str, int], *, seed: int) -> dict[str, Data]:
         The parts, by name; inputs left over are in none.
 
     Raises:
-        ParameterError: the parts are larger than the data.
+        ParameterError: the parts are larger than the data, or cannot be made of whole groups.
     """
     for name, size in parts.items():
         check_number(f"part {name!r}", size, low=1)
     if sum(parts.values()) > len(data):
         raise ParameterError(f"the parts need {sum(parts.values())} inputs; {data.name} has {len(data)}")
-    order = generator(seed, "split").permutation(len(data))
+    source = generator(seed, "split")
+    if data.groups is not None:
+        rows = _whole_groups(data, data.groups, parts, source)
+        return {name: data.take(rows[name], f"{data.name}:{name}") for name in parts}
+    order = source.permutation(len(data))
     taken, start = {}, 0
     for name, size in parts.items():
         taken[name] = data.take(order[start : start + size], f"{data.name}:{name}")
         start += size
     return taken
+
+
+def _whole_groups(
+    data: Data, groups: np.ndarray, parts: dict[str, int], source: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Rows of each part: groups in random order, each into the first part that has room for all of it."""
+    _, group = np.unique(groups, return_inverse=True)
+    members = np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1])
+    room, rows = dict(parts), {name: [np.empty(0, np.int64)] for name in parts}
+    for number in source.permutation(len(members)):
+        name = next((name for name, left in room.items() if left >= len(members[number])), None)
+        if name is not None:
+            rows[name].append(members[number])
+            room[name] -= len(members[number])
+    for name, left in room.items():
+        if left:
+            raise ParameterError(
+                f"part {name!r} of {parts[name]} inputs cannot be made of whole groups of {data.name}: {left} are "
+                f"missing, and groups have {min(map(len, members))} to {max(map(len, members))} inputs"
+            )
+    return {name: source.permutation(np.concatenate(one)) for name, one in rows.items()}

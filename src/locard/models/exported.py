@@ -131,6 +131,8 @@ def save(model: Model | nn.Module, path: str | os.PathLike[str], *, domain: Doma
         ArtefactError: the file may not be written.
     """
     torch = need("torch", extra="torch", why="writing a .pt2 file")
+    from locard.models._torch import check_exports
+
     path = Path(path)
     if path.suffix.lower() != SUFFIX:
         raise ParameterError(f"an exported program's file must end in {SUFFIX}; got {str(path)!r}")
@@ -138,6 +140,7 @@ def save(model: Model | nn.Module, path: str | os.PathLike[str], *, domain: Doma
     domain = domain or (model.domain if known else None)
     if domain is None:
         raise ParameterError("a torch module does not say what its inputs are: give domain=Domain(...)")
+    check_exports(domain)
     module, lineage = (model.module(), model.lineage) if known else (model, Lineage())
     example = torch.zeros((2, *domain.shape), dtype=getattr(torch, domain.dtype))
     try:

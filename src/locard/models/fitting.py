@@ -77,7 +77,8 @@ def fit(
 
     Args:
         module: un-normalised inputs in, logits out.
-        inputs: (n, *shape), cast to float64 where the module's parameters are, else to float32.
+        inputs: (n, *shape), cast to float64 where the module's parameters are, else to float32; or (n,) strings for a
+            module with `encode`, see `TorchModel`.
         targets: (n,) int64 class indices, or (n, classes) probabilities (the soft loss of knockoff nets).
         recipe: epochs, learning rate, batch size.
         seed: of the order of the inputs, and of dropout where the module has it.
@@ -95,11 +96,13 @@ def fit(
         ParameterError: targets that do not fit the inputs, or a loss that is not finite.
     """
     torch = need("torch", extra="torch", why="training")
+    from locard.models._torch import tensor
+
     if len(inputs) == 0 or len(targets) != len(inputs) or targets.ndim not in (1, 2):
         raise ParameterError(f"training needs one target an input; got {len(inputs)} inputs, targets {targets.shape}")
     chosen = list(module.parameters() if parameters is None else parameters)
     real = np.float64 if any(parameter.dtype == torch.float64 for parameter in module.parameters()) else np.float32
-    x = torch.from_numpy(np.array(inputs, real))
+    x = tensor(module, inputs if inputs.dtype.kind in "OU" else np.asarray(inputs, real))
     y = torch.from_numpy(np.array(targets, real if targets.ndim == 2 else None))
     frozen = {id(p): p.requires_grad for p in module.parameters()}
     batches = math.ceil(len(x) / recipe.batch)

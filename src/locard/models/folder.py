@@ -69,11 +69,14 @@ class Card:
             raise ParameterError(f"architecture must be a name; got {self.architecture!r}")
         if not isinstance(self.arguments, dict) or not all(isinstance(key, str) for key in self.arguments):
             raise ParameterError(f"arguments must be a JSON object; got {self.arguments!r}")
-        if self.domain.kind == "text" or self.domain.dtype == "str" or not self.domain.shape:
-            raise ParameterError(f"domain must be of numbers, with a shape; got {self.domain.text}")
+        texts = self.domain.kind == "text"
+        if texts != (self.domain.dtype == "str") or texts == bool(self.domain.shape):
+            raise ParameterError(f"domain must be of numbers with a shape, or of texts; got {self.domain.text}")
+        if texts and (self.mean is not None or self.std is not None):
+            raise ParameterError("mean and std must be null where the inputs are texts")
         if math.prod(self.domain.shape) > LARGEST_INPUT:
             raise ParameterError(f"domain.shape must hold at most {LARGEST_INPUT:,} numbers; got {self.domain.text}")
-        channels = self.domain.shape[0]
+        channels = 1 if texts else self.domain.shape[0]
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and (len(values) not in (1, channels) or not all(map(_is_finite, values))):
                 raise ParameterError(f"{name} must be 1 or {channels} finite numbers, or null; got {list(values)!r}")
@@ -164,6 +167,8 @@ def save(
         ArtefactError: the folder may not be written.
     """
     safetensors = need("safetensors.torch", extra="torch", why="writing a model folder")
+    from locard.models._torch import check_takes
+
     lineage = lineage or Lineage()
     if lineage.architecture is None:
         lineage = replace(lineage, architecture=architecture)
@@ -179,7 +184,9 @@ def save(
     )
     # Copies, because tensors that share memory have no place in the file.
     state = {name: one.detach().cpu().clone().contiguous() for name, one in module.state_dict().items()}
-    wrong = _difference(_skeleton(card), {name: (tuple(one.shape), one.dtype) for name, one in state.items()})
+    skeleton = _skeleton(card)
+    check_takes(skeleton, domain)
+    wrong = _difference(skeleton, {name: (tuple(one.shape), one.dtype) for name, one in state.items()})
     if wrong:
         raise ParameterError(f"the module is no {architecture} with these arguments: {wrong}")
     folder = Path(path)

@@ -336,6 +336,9 @@ def _program(model: TorchModel, metadata: dict[str, str], opset: int) -> bytes:
     torch = need("torch", extra="torch", why="an ONNX export")
     onnx = need("onnx", extra="onnx", why="an ONNX export")
     need("onnxscript", extra="onnx", why="an ONNX export")
+    from locard.models._torch import check_exports
+
+    check_exports(model.domain)
     example = torch.zeros((2, *model.domain.shape), dtype=getattr(torch, model.domain.dtype), device=model.device)
     try:
         with evaluating(model._module), quiet("torch.onnx", "onnxscript", "onnx_ir"):

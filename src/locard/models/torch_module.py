@@ -38,7 +38,8 @@ class TorchModel(Model):
     """A torch module from (n, *shape) inputs to (n, classes) answers.
 
     Args:
-        module: run in evaluation mode; its mode, gradients and device are left as they are found.
+        module: run in evaluation mode; its mode, gradients and device are left as they are found. One that takes texts
+            has a method `encode`, from (n,) strings to the tensor that its forward pass takes.
         domain: what its inputs are, before `mean` and `std`.
         outputs: what it answers: "logits", "probabilities", "labels" or "values". Gradients need logits.
         mean: per channel (first axis of one input), subtracted from the inputs; None for 0.
@@ -65,6 +66,9 @@ class TorchModel(Model):
         batch_size: int | None = None,
     ) -> None:
         torch = need("torch", extra="torch", why="a torch module")
+        from locard.models._torch import check_takes
+
+        check_takes(module, domain)
         self._module, self.domain = module, domain
         self.native = native_access(outputs)
         self.source = source or f"torch module {type(module).__name__}"
@@ -79,13 +83,14 @@ class TorchModel(Model):
             raise ParameterError(f"std must be positive; got {std!r}")
         self.mean, self.std, self.outputs = mean, std, outputs
         self.classes = None
-        probe = self._run(np.full((1, *domain.shape), 0 if domain.bounds is None else domain.bounds[0], domain.dtype))
+        probe = self._run(_blank(domain))
         if self.native is not Access.LABELS:
             if probe.ndim != 2:
                 raise ParameterError(f"{self.source} must answer (n, classes); got shape {('n', *probe.shape[1:])}")
             self.classes = int(probe.shape[1])
         self.grants = self.native.implied | Access.WEIGHTS
         if self.native is Access.LOGITS:
+            # A module of texts too: its gradients are those by its weights.
             self.grants |= Access.GRADIENTS | Access.MODULE
 
     @property
@@ -110,10 +115,8 @@ class TorchModel(Model):
 
     def layers(self) -> dict[str, tuple[int, ...]]:
         """See `Model.layers`: the module's leaves; of one that runs several times the first run counts."""
-        domain = self.domain
-        blank = np.full((1, *domain.shape), 0 if domain.bounds is None else domain.bounds[0], domain.dtype)
         leaves = [name for name, part in self._module.named_modules() if name and not any(part.children())]
-        return {name: array.shape[1:] for name, array in self._watched(blank, leaves).items()}
+        return {name: array.shape[1:] for name, array in self._watched(_blank(self.domain), leaves).items()}
 
     def activations(self, x: np.ndarray, layers: Sequence[str]) -> dict[str, np.ndarray]:
         """See `Model.activations`."""
@@ -200,10 +203,9 @@ class TorchModel(Model):
             return answers.cpu().numpy()
 
     def _tensor(self, x: np.ndarray) -> torch.Tensor:
-        import torch
+        from locard.models._torch import tensor
 
-        # A copy, because a module may work in place, and torch warns of memory it may not write to.
-        return torch.from_numpy(x.copy()).to(self.device)
+        return tensor(self._module, x).to(self.device)
 
     def _normalise(self, x: torch.Tensor) -> torch.Tensor:
         if self._shift is not None:
@@ -215,10 +217,19 @@ class TorchModel(Model):
             return None
         import torch
 
+        if self.domain.kind == "text":
+            raise ParameterError(f"texts have no mean and no std; got {values!r}")
         if len(values) not in (1, *self.domain.shape[:1]) or not np.isfinite(values).all():
             raise ParameterError(f"mean and std need 1 or {self.domain.shape[:1]} finite numbers; got {values!r}")
         tensor = torch.tensor(values, dtype=torch.float32, device=self.device)
         return tensor.reshape(-1, *[1] * (len(self.domain.shape) - 1))
+
+
+def _blank(domain: Domain) -> np.ndarray:
+    """One input of no meaning."""
+    if domain.kind == "text":
+        return np.array([""], object)
+    return np.full((1, *domain.shape), 0 if domain.bounds is None else domain.bounds[0], domain.dtype)
 
 
 def _tensors(state: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -177,6 +177,8 @@ class Data:
         domain: what the inputs are.
         name: where they come from, for people ("digits:test").
         classes: names of the classes, or ().
+        groups: (n,) whole numbers, or None; inputs of one number are of one thing (two drawings of it, say), and a
+            split keeps them together.
     """
 
     inputs: np.ndarray
@@ -184,6 +186,7 @@ class Data:
     domain: Domain
     name: str
     classes: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         """The number of inputs."""
@@ -241,8 +244,9 @@ class Data:
     def take(self, rows: np.ndarray, name: str | None = None) -> Data:
         """The given rows, in that order."""
         labels = None if self.labels is None else self.labels[rows]
+        groups = None if self.groups is None else self.groups[rows]
         return Data(inputs=self.inputs[rows], labels=labels, domain=self.domain, name=name or self.name,
-                    classes=self.classes)  # fmt: skip
+                    classes=self.classes, groups=groups)  # fmt: skip
 
 
 def digest_arrays(*arrays: np.ndarray) -> str:

@@ -24,7 +24,7 @@ def build(name: str, /, **arguments: Any) -> nn.Module:
         **arguments: its own; numbers, and lists of numbers, as a JSON file holds them.
 
     Returns:
-        A module from (n, *shape) float32 to (n, classes) logits.
+        A module from (n, *shape) float32 to (n, classes) logits; one for texts takes what its `encode` makes of them.
 
     Raises:
         MissingExtraError: torch is not installed.

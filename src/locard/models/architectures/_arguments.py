@@ -29,7 +29,8 @@ def input_shape(value: Any) -> tuple[int, ...]:
     """The shape of one input, of at most `LARGEST_INPUT` numbers."""
     shape = wholes("shape", value, most=8)
     if not shape or math.prod(shape) > LARGEST_INPUT:
-        raise ParameterError(f"shape must hold 1 to {LARGEST_INPUT:,} numbers; got {value!r}")
+        texts = "" if shape else ": texts, which have none, take the architecture bag"
+        raise ParameterError(f"shape must hold 1 to {LARGEST_INPUT:,} numbers; got {value!r}{texts}")
     return shape
 
 
