@@ -48,7 +48,7 @@ def _entries() -> list[Entry]:
             access=rung,
             strength=float(draw.uniform(1.5, 6.0)),
             against={"extraction": float(draw.uniform(0.2, 1.0)), "transfer": float(draw.uniform(0.2, 1.0))},
-            bias=1.2 if name == "uap +" else 0.0,
+            bias=2.5 if name == "uap +" else 0.0,
         )
         for name, rung in zip(names, access, strict=True)
     ]

@@ -54,27 +54,30 @@ def page(
     families: dict[str, list[str]] = {}
     for kind, family in summary.kinds.items():
         families.setdefault(family, []).append(kind)
+    standings = sorted(summary.standings, key=wording.rank)
     kinds, strata = [kind for members in families.values() for kind in members], list(summary.innocents)
     known = {
         "title": title,
         "about": dict(about or {}),
         "summary": summary,
+        "standings": standings,
         "words": wording,
         "families": families,
         "kinds": kinds,
         "strata": strata,
         "budgets": _budgets(summary),
-        "curves": {i: panels.roc_path(s.roc) for i, s in enumerate(summary.standings) if s.roc is not None},
-        "growths": panels.growths(summary.standings, summary.alphas),
-        "query_ticks": panels.query_ticks(summary.standings),
+        "curves": {i: panels.roc_path(s.roc) for i, s in enumerate(standings) if s.roc is not None},
+        "growths": panels.growths(standings, summary.alphas),
+        "query_ticks": panels.query_ticks(standings),
+        "reaches": {alpha: panels.reach(standings, alpha) for alpha in summary.alphas},
     }
     bare = len(_render(known, _NOTHING).encode())
     if bare + _MARGIN > limit:
         raise ParameterError(
             f"the page takes {bare:,} bytes without its pairs; limit is {limit:,}: judge fewer entries"
         )
-    standings = [(standing.entry, standing.budget) for standing in summary.standings]
-    chosen = cells(records, standings=standings, kinds=kinds, strata=strata)
+    keys = [(standing.entry, standing.budget) for standing in standings]
+    chosen = cells(records, standings=keys, kinds=kinds, strata=strata)
     return _render(known, pack(records, chosen, room=limit - bare - _MARGIN))
 
 
@@ -89,23 +92,23 @@ def _render(known: Mapping[str, Any], packed: Packed) -> str:
         .render(
             **known,
             packed=packed,
-            data=Markup(_data(known["summary"], known["kinds"] + known["strata"], packed)),  # noqa: S704
+            data=Markup(_data(known, packed)),  # noqa: S704
             script=Markup(script),  # noqa: S704
             script_hash=f"sha256-{digest}",
         )
     )
 
 
-def _data(summary: Summary, columns: list[str], packed: Packed) -> str:
+def _data(known: Mapping[str, Any], packed: Packed) -> str:
     """What the script reads: the names of lines and columns, and the pairs."""
     lines = [
         {"entry": plain(standing.entry), "asked": wording.queries(standing), "reliable": standing.reliable}
-        for standing in summary.standings
+        for standing in known["standings"]
     ]
     head = {
-        "columns": [plain(name) for name in columns],
+        "columns": [plain(name) for name in known["kinds"] + known["strata"]],
         "lines": lines,
-        "alphas": list(summary.alphas),
+        "alphas": list(known["summary"].alphas),
         "levels": list(wording.LEVELS),
     }
     text = json.dumps(head, separators=(",", ":"), ensure_ascii=False, allow_nan=False).translate(ESCAPES)

@@ -51,6 +51,36 @@ class Growth:
     lines: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """A scale of shares, as square roots from 0 to `top`, over 120 units."""
+
+    top: float
+
+    def place(self, share: float) -> str:
+        """Where a share lies, as SVG wants it; what is beyond the end lies at the end."""
+        return f"{120 * math.sqrt(min(max(share, 0.0) / self.top, 1.0)):.1f}"
+
+
+def reach(standings: Sequence[Standing], alpha: float) -> Reach:
+    """The scale that holds every rate of false accusations at this alpha, and alpha well within.
+
+    Args:
+        standings: of a summary.
+        alpha: the level promised.
+    """
+    ends = [
+        end
+        for standing in standings
+        for known in standing.calibration
+        if known.alpha == alpha
+        for end in (known.holdout.high, known.holdout.value, known.transfer.value)
+        if end is not None
+    ]
+    highest = max([2 * alpha, *ends])
+    return Reach(top=next(top for top in (0.05, 0.1, 0.2, 0.3, 0.5, 1.0) if highest <= top or top == 1.0))
+
+
 def roc_path(roc: Roc) -> str:
     """The steps of a ROC curve, without those that do not show.
 

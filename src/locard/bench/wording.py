@@ -104,6 +104,11 @@ def between(interval: Interval, *, shares: bool = True) -> str:
     return f"{write(interval.low).removesuffix('%') if shares else write(interval.low)} to {write(interval.high)}"
 
 
+def rank(standing: Standing) -> int:
+    """0 where the figures of two schemes may be compared; 1 where the claim is another; 2 where there is no relying on it."""
+    return 2 if standing.reliable is False else int(standing.claim != "derived")
+
+
 def budget(number: int) -> str:
     """A number of queries asked for, as a choice."""
     return "the scheme's own number" if number == 0 else f"{number:,}"

@@ -42,9 +42,12 @@
     const th = one("[aria-sort]", table);
     if (!th) return;
     const sign = th.getAttribute("aria-sort") === "descending" ? -1 : 1;
-    const rows = [...table.tBodies[0].rows].map(row => [value(row.cells[th.cellIndex], th.dataset.sort), row]);
-    rows.sort((a, b) => compare(a[0], b[0], sign));
-    table.tBodies[0].append(...rows.map(([, row]) => row));
+    // What is not to be relied on, and what claims something else, is not put above others for finding more.
+    const rows = [...table.tBodies[0].rows].map(row => ({
+      row, rank: "fair" in th.dataset ? Number(row.dataset.rank) : 0, held: value(row.cells[th.cellIndex], th.dataset.sort),
+    }));
+    rows.sort((a, b) => a.rank - b.rank || compare(a.held, b.held, sign));
+    table.tBodies[0].append(...rows.map(({ row }) => row));
   };
   const tables = all("table.sortable");
   for (const table of tables) for (const th of all("th[data-sort]", table)) sorter(th, () => resort(table));
@@ -58,7 +61,7 @@
   };
   const headline = () => {
     const rows = all("#board tbody tr:not([hidden])");
-    const figure = row => value(row.cells[3], "number");
+    const figure = row => value(row.cells[1], "number");
     const kept = rows.filter(row => lines[row.dataset.line].reliable !== false && row.dataset.claim === "derived" && figure(row) !== "");
     const broken = rows.filter(row => lines[row.dataset.line].reliable === false).length;
     const best = Math.max(...kept.map(figure));
@@ -75,6 +78,7 @@
     chosen.alpha = Number(form.get("alpha") ?? 0);
     chosen.budget = form.get("budget") ? Number(form.get("budget")) : null;
     chosen.words = form.get("filter").toLowerCase().split(/\s+/).filter(Boolean);
+    document.body.classList.toggle("one-budget", chosen.budget !== null);
     for (const part of all("[data-alpha]")) part.classList.toggle("off", Number(part.dataset.alpha) !== chosen.alpha);
     for (const line of all("[data-line]")) line.hidden = !seen(line);
     for (const table of tables) resort(table);
