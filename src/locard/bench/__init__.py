@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from locard.bench.metrics import p_values
 from locard.bench.records import Records, Row
+from locard.bench.summary import Summary, summarise
 
-__all__ = ["Records", "Row"]
+__all__ = ["Records", "Row", "Summary", "p_values", "summarise"]

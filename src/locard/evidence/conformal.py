@@ -36,12 +36,29 @@ def p_value(references: Sequence[float] | np.ndarray, score: float) -> float:
     Raises:
         CalibrationError: no references, or a score that is no finite number.
     """
-    scores = np.asarray(references, np.float64)
-    if scores.size == 0:
+    return float(p_values(references, np.array([score]))[0])
+
+
+def p_values(references: Sequence[float] | np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """As `p_value`, of many suspects.
+
+    Args:
+        references: R scores.
+        scores: (n,) the suspects'.
+
+    Returns:
+        (n,) float64.
+
+    Raises:
+        CalibrationError: as `p_value` does.
+    """
+    known, scores = np.sort(np.asarray(references, np.float64)), np.asarray(scores, np.float64)
+    if known.size == 0:
         raise CalibrationError("a p-value needs at least one reference model; calibrate the fingerprint first")
-    if not (np.isfinite(scores).all() and np.isfinite(score)):
-        raise CalibrationError(f"scores must be finite numbers; got {score} among {scores.size} references")
-    return float((1 + np.count_nonzero(scores >= score)) / (scores.size + 1))
+    if not (np.isfinite(known).all() and np.isfinite(scores).all()):
+        odd = next((float(score) for score in scores if not np.isfinite(score)), float(known[-1]))
+        raise CalibrationError(f"scores must be finite numbers; got {odd} among {known.size} references")
+    return (1 + known.size - np.searchsorted(known, scores, "left")) / (known.size + 1)
 
 
 def stratified(references: Sequence[Reference], score: float, statistic: str, claim: Claim = "derived") -> Evidence:
