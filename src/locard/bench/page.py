@@ -1,8 +1,8 @@
-"""One self-contained page of a bench: no network, no font of its own, and one short script, which the policy knows by its digest.
+"""One self-contained page of a bench: no network, no font of its own, and one short script, which its policy knows.
 
-Every figure, plot and note is in the HTML; the script sorts, filters, chooses, and shows the single pairs behind a cell,
-which the page holds as JSON. Names come from strangers: templates escape them, the JSON holds no character that could end
-its element, and the script writes them as text.
+Every figure, plot and note is in the HTML; the script sorts, filters, chooses, and shows the single pairs behind a
+cell, which the page holds as JSON. Names come from strangers: templates escape them, the JSON holds no character that
+could end its element, and the script writes them as text.
 """
 
 from __future__ import annotations

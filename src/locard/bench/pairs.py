@@ -12,7 +12,7 @@ from locard.bench.metrics import innocent, p_values
 from locard.bench.records import Records
 from locard.reports.numerals import plain
 
-# What a name or a reason could leave its element with, and the two ends of line that JSON knows and scripts once did not.
+# What a name could leave its element with, and two ends of line that JSON allows and scripts once did not.
 ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 # Rows of a packed cell take a few bytes more or fewer than those of another.
 _SPARE = 0.97
@@ -74,7 +74,7 @@ def cells(
 
 
 def pack(records: Records, chosen: Cells, *, room: int) -> Packed:
-    """All pairs, or so many of each cell as there is room for: evenly spaced in the order of p, so that hits and misses stay.
+    """All pairs, or as many of each cell as there is room for: evenly spaced in the order of p, as typical as all.
 
     Args:
         records: the rows.
@@ -82,8 +82,9 @@ def pack(records: Records, chosen: Cells, *, room: int) -> Packed:
         room: bytes that the text may take.
 
     Returns:
-        `{"victims": [name], "suspects": [name], "reasons": [text], "p": [number], "seeds": bool, "cells": {cell: {"n": pairs
-        there are, "v": victims, "s": suspects, "x": scores or null, "p": p-values or null, "w": {row: reason}, "d": seeds}}}`.
+        Text of an object with the tables `victims`, `suspects`, `reasons` and `p`, whether there are several `seeds`,
+        and `cells`: for each its pairs `n`, and of those held the victims `v`, suspects `s`, scores `x` (null where
+        there is none), p-values `p`, seeds `d`, and where there is no score, by its place, the reason `w`.
     """
     sizes = np.array([len(rows) for rows in chosen.rows.values()], np.int64)
     total, most = int(sizes.sum()), int(sizes.max(initial=0))

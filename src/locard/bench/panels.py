@@ -1,4 +1,4 @@
-"""Small plots, one a scheme: the geometry of ROC curves and of what more queries buy. Drawn by `templates/bench.html.jinja`.
+"""Small plots, one a scheme: the geometry of ROC curves and of what more queries buy. `board.html.jinja` draws them.
 
 Each line is written once and drawn again, pale, behind the lines of the others, so that a scheme is seen against all.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from locard.bench.figures import Calibration, Interval, Standing, Summary
+from locard.bench.summary import needs
 from locard.errors import ParameterError
 from locard.records import Access
 from locard.reports.glossary import GLOSSARY
@@ -24,37 +25,38 @@ _FIRST = ("victim", "suspect", "fingerprint", "score", "reference", "group", "p-
 TERMS: dict[str, tuple[str, str]] = {key: GLOSSARY[key] for key in _FIRST} | {
     "found": (
         "Found at alpha",
-        "The share of thefts whose p-value is at most alpha: how many would be flagged by a judge who holds reference models "
-        "and has promised to accuse at most that share of innocents.",
+        "The share of thefts whose p-value is at most alpha: how many would be flagged by a judge who holds reference "
+        "models and has promised to accuse at most that share of innocents.",
     ),
     "false-accusation": (
         "False accusation",
-        "An innocent model, of those kept for judging, whose p-value is at most alpha. A scheme that accuses more of them than "
-        "alpha, beyond chance, has broken its promise.",
+        "An innocent model, of those kept for judging, whose p-value is at most alpha. A scheme that accuses more of "
+        "them than alpha, beyond chance, has broken its promise.",
     ),
     "auroc": (
         "AUROC",
-        "The probability that a theft scores higher than an innocent model of the same victim's trial; 0.5 is blind, 1 perfect. "
-        "It says nothing of where a judge would put the threshold.",
+        "The probability that a theft scores higher than an innocent model before the same victim; 0.5 is blind, 1 is "
+        "perfect. It says nothing of where a judge would put the threshold.",
     ),
     "tpr-at-fpr": (
         "Found at an FPR",
-        "The share of thefts above a threshold that the judged innocents set afterwards, so that at most that share of them lies "
-        "above it. A judge does not know this threshold; compare Found at alpha.",
+        "The share of thefts above a threshold that the judged innocents set afterwards, so that at most that share of "
+        "them lies above it. A judge does not know this threshold; compare Found at alpha.",
     ),
     "aruc": (
         "ARUC",
-        "Area under the lower of two curves over the threshold: the share of thefts at or above it, and the share of innocents "
-        "below it.",
+        "Area under the lower of two curves over the threshold: the share of thefts at or above it, and the share of "
+        "innocents below it.",
     ),
     "budget": ("Queries", "How many inputs the suspect is asked. Own: as many as the scheme asks by default."),
 }
 
 ERRORS = (
-    "Intervals are 95% bootstrap intervals over victims and, within a victim, over models: thefts and innocents, never queries. "
-    "With one victim they are over models alone.",
-    "They cover which victims and models this recipe happened to make. They do not cover other data, other architectures, "
-    "thefts that were not tried, or thieves who know the scheme.",
+    "Intervals are 95% bootstrap intervals over victims and, within a victim, over models: thefts and innocents, never "
+    "queries. With one victim they are over models alone. Of false accusations they are 1.96 standard errors, the "
+    "largest of those over models, over victims, over both, and of the draw of the references.",
+    "They cover which victims and models this recipe happened to make. They do not cover other data, other "
+    "architectures, thefts that were not tried, or thieves who know the scheme.",
     "Scores are compared within one victim only; figures over several victims average the figures of each.",
     "The models of a stratum are judged for every victim and recur; they are counted once.",
     "Other schemes than those here were not judged, and two schemes whose intervals overlap are not told apart.",
@@ -70,9 +72,7 @@ def level(access: str) -> int:
     Raises:
         ParameterError: no access.
     """
-    needed = Access(0)
-    for name in access.split(" + "):
-        needed |= Access(0) if name == "nothing" else Access.parse(name)
+    needed = needs(access)
     for place, held in enumerate(LEVELS.values()):
         if needed in held.implied | held:
             return place
@@ -105,7 +105,7 @@ def between(interval: Interval, *, shares: bool = True) -> str:
 
 
 def rank(standing: Standing) -> int:
-    """0 where the figures of two schemes may be compared; 1 where the claim is another; 2 where there is no relying on it."""
+    """0 where the figures of schemes may be compared, 1 where the claim is another, 2 where there is no relying on it."""
     return 2 if standing.reliable is False else int(standing.claim != "derived")
 
 
@@ -152,8 +152,9 @@ def opening(summary: Summary) -> str:
     """What was done, in one sentence."""
     schemes = len({standing.entry for standing in summary.standings})
     return (
-        f"{plural(schemes, 'scheme')} {'was' if schemes == 1 else 'were'} judged on {plural(len(summary.victims), 'victim')}: "
-        f"how many of {plural(summary.n_thefts, 'theft')} in {plural(len(summary.kinds), 'kind')} each finds, and how many of "
+        f"{plural(schemes, 'scheme')} {'was' if schemes == 1 else 'were'} judged on "
+        f"{plural(len(summary.victims), 'victim')}: how many of {plural(summary.n_thefts, 'theft')} in "
+        f"{plural(len(summary.kinds), 'kind')} each finds, and how many of "
         f"{plural(sum(summary.innocents.values()), 'innocent model')} it accuses."
     )
 
@@ -169,6 +170,15 @@ def missing(standings: Iterable[Standing]) -> list[tuple[str, str, str]]:
             why = "; ".join(f"{reason or 'no reason was given'} ({n:,})" for reason, n in lacks.reasons.items())
             rows.append((f"{standing.entry}, {queries(standing)}", told, why))
     return rows
+
+
+def refused(summary: Summary) -> dict[str, list[str]]:
+    """By figure, why it was refused and to which entries."""
+    by_figure: dict[str, list[str]] = {}
+    for text in summary.refused:
+        name, _, why = text.partition(": ")
+        by_figure.setdefault(name, []).append(why)
+    return by_figure
 
 
 def queries(standing: Standing) -> str:
