@@ -152,7 +152,7 @@ class Summary:
     """What records say.
 
     Args:
-        standings: by entry and budget, the best at the first alpha first.
+        standings: by entry and budget; claims apart, the best at the first alpha first, broken promises last.
         victims: their names.
         families: by family, how many thefts.
         kinds: by kind, its family.
