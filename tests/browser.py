@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -127,3 +128,13 @@ class Chromium:
             self._buffer += chunk
         message, _, self._buffer = self._buffer.partition(b"\0")
         return json.loads(message)
+
+
+def assert_printed_on(pixels: np.ndarray, *, dark: bool) -> None:
+    """Paper of one colour all round, with text and marks on it, from the top to the end."""
+    paper = pixels[-1, 0].astype(int)
+    assert bool(paper.mean() < 60) is dark
+    marked = np.abs(pixels.astype(int) - paper).max(axis=2) > 40
+    assert 0.02 < marked.mean() < 0.4
+    bands = np.array_split(marked.any(axis=1), len(marked) // 300)
+    assert all(band.any() for band in bands), "a screenful is empty"

@@ -35,8 +35,9 @@ class Entry:
 def _entries() -> list[Entry]:
     names = (
         "adv-tra", "afa", "akh", "anafp +", "conferrable +", "deepfool", "frontier", "ipguard", "irisfp +",
-        "multipoint", "deepjudge", "metav +", "uap +", "zest", "sac", "sac variant=w +", "tafa", "modeldiff", "modelgif",
-        "modelgif references=ranked +", "akh discount=true", "zest align=true", "akh+labels+hamming", "overlap", "gram",
+        "multipoint", "deepjudge", "metav +", "uap +", "zest", "sac", "sac variant=w +", "tafa", "modeldiff",
+        "modelgif", "modelgif references=ranked +", "akh discount=true", "zest align=true",
+        "akh+labels+hamming", "overlap", "gram",
     )  # fmt: skip
     access = ["LABELS"] * 10 + ["PROBABILITIES"] * 4 + ["LOGITS"] * 4 + ["GRADIENTS"] * 2
     access += ["LABELS", "PROBABILITIES", "LABELS", "WEIGHTS", "MODULE"]

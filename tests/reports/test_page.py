@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.browser import CONTRAST, OVERFLOW, Chromium
+from tests.browser import CONTRAST, OVERFLOW, Chromium, assert_printed_on
 
 from locard.records import Comparison, Verdict
 from locard.reports import to_html
@@ -55,17 +55,7 @@ def test_the_page_looks_right(chromium: Chromium, pages: dict[str, Path], tmp_pa
     assert chromium.ask(CONTRAST) == []
     shot = chromium.screenshot()
     shot.save(tmp_path / f"{name}-{view}.png")
-    _assert_printed_on(np.asarray(shot), dark=view == "dark")
-
-
-def _assert_printed_on(pixels: np.ndarray, *, dark: bool) -> None:
-    """Paper of one colour all round, with text and marks on it, from the top to the end."""
-    paper = pixels[-1, 0].astype(int)
-    assert bool(paper.mean() < 60) is dark
-    marked = np.abs(pixels.astype(int) - paper).max(axis=2) > 40
-    assert 0.02 < marked.mean() < 0.4
-    bands = np.array_split(marked.any(axis=1), len(marked) // 300)
-    assert all(band.any() for band in bands), "a screenful is empty"
+    assert_printed_on(np.asarray(shot), dark=view == "dark")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -54,29 +54,28 @@ def page(
     families: dict[str, list[str]] = {}
     for kind, family in summary.kinds.items():
         families.setdefault(family, []).append(kind)
-    standings = sorted(summary.standings, key=wording.rank)
     kinds, strata = [kind for members in families.values() for kind in members], list(summary.innocents)
     known = {
         "title": title,
         "about": dict(about or {}),
         "summary": summary,
-        "standings": standings,
+        "standings": summary.standings,
         "words": wording,
         "families": families,
         "kinds": kinds,
         "strata": strata,
         "budgets": _budgets(summary),
-        "curves": {i: panels.roc_path(s.roc) for i, s in enumerate(standings) if s.roc is not None},
-        "growths": panels.growths(standings, summary.alphas),
-        "query_ticks": panels.query_ticks(standings),
-        "reaches": {alpha: panels.reach(standings, alpha) for alpha in summary.alphas},
+        "curves": {i: panels.roc_path(s.roc) for i, s in enumerate(summary.standings) if s.roc is not None},
+        "growths": panels.growths(summary.standings, summary.alphas),
+        "query_ticks": panels.query_ticks(summary.standings),
+        "reaches": {alpha: panels.reach(summary.standings, alpha) for alpha in summary.alphas},
     }
     bare = len(_render(known, _NOTHING).encode())
     if bare + _MARGIN > limit:
         raise ParameterError(
             f"the page takes {bare:,} bytes without its pairs; limit is {limit:,}: judge fewer entries"
         )
-    keys = [(standing.entry, standing.budget) for standing in standings]
+    keys = [(standing.entry, standing.budget) for standing in summary.standings]
     chosen = cells(records, standings=keys, kinds=kinds, strata=strata)
     return _render(known, pack(records, chosen, room=limit - bare - _MARGIN))
 

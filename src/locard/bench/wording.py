@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 
 from locard.bench.figures import Calibration, Interval, Standing, Summary
 from locard.bench.summary import needs
-from locard.errors import ParameterError
 from locard.records import Access
 from locard.reports.glossary import GLOSSARY
 from locard.reports.numerals import listing, plural, significant
@@ -52,14 +51,16 @@ TERMS: dict[str, tuple[str, str]] = {key: GLOSSARY[key] for key in _FIRST} | {
 }
 
 ERRORS = (
-    "Intervals are 95% bootstrap intervals over victims and, within a victim, over models: thefts and innocents, never "
-    "queries. With one victim they are over models alone. Of false accusations they are 1.96 standard errors, the "
-    "largest of those over models, over victims, over both, and of the draw of the references.",
+    "Intervals are of 95%, over victims and, within a victim, over models: thefts and innocents, never queries. With "
+    "one victim they are over models alone. Where models are counted, they are at least as wide as those of so many "
+    "independent models.",
+    "Intervals of false accusations hold what is largest: the error over models, over victims, over both, or that of "
+    "the draw of the references. All others take the references as they are.",
     "They cover which victims and models this recipe happened to make. They do not cover other data, other "
     "architectures, thefts that were not tried, or thieves who know the scheme.",
-    "Scores are compared within one victim only; figures over several victims average the figures of each.",
-    "The models of a stratum are judged for every victim and recur; they are counted once.",
-    "Other schemes than those here were not judged, and two schemes whose intervals overlap are not told apart.",
+    "Scores are compared within one victim only; figures over several victims are means of theirs. A model that is "
+    "judged by several victims counts as one.",
+    "Each interval is of one scheme. Where those of two overlap, the figures do not say which is better.",
 )
 
 
@@ -70,13 +71,10 @@ def level(access: str) -> int:
         access: as `Access.text` says it.
 
     Raises:
-        ParameterError: no access.
+        ParameterError: a grant that there is none of.
     """
     needed = needs(access)
-    for place, held in enumerate(LEVELS.values()):
-        if needed in held.implied | held:
-            return place
-    raise ParameterError(f"no level of access shows {access!r}; the highest is {list(LEVELS)[-1]!r}")
+    return next(place for place, held in enumerate(LEVELS.values()) if needed in held.implied)
 
 
 def share(value: float | None) -> str:
@@ -97,16 +95,18 @@ def figure(value: float | None) -> str:
 
 
 def between(interval: Interval, *, shares: bool = True) -> str:
-    """As in "85% to 96%", or "" where there is no interval."""
+    """As in "85 to 96%", or "" where there is no interval."""
     if interval.value is None or interval.low is None or interval.high is None:
         return ""
-    write = share if shares else figure
-    return f"{write(interval.low).removesuffix('%') if shares else write(interval.low)} to {write(interval.high)}"
+    if not shares:
+        return f"{figure(interval.low)} to {figure(interval.high)}"
+    return f"{share(interval.low).removesuffix('%')} to {share(interval.high)}"
 
 
 def rank(standing: Standing) -> int:
-    """0 where the figures of schemes may be compared, 1 where the claim is another, 2 where there is no relying on it."""
-    return 2 if standing.reliable is False else int(standing.claim != "derived")
+    """Where it stands whatever it finds: claims apart, and what breaks its promise last."""
+    claims = ("derived", "trained-on", "identical")
+    return len(claims) if standing.reliable is False else claims.index(standing.claim)
 
 
 def budget(number: int) -> str:
