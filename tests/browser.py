@@ -23,6 +23,9 @@ OVERFLOW = """[...document.querySelectorAll('body, body *')]
         (e.scrollWidth > e.clientWidth + 1 && !['inline', 'contents'].includes(getComputedStyle(e).display)))
     .map(e => e.outerHTML.slice(0, 120))"""
 
+# Events that tell of an error or a refusal.
+COMPLAINTS = {"Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"}
+
 # Text whose contrast with what is behind it is below 4.5 (WCAG 2.2, success criterion 1.4.3).
 CONTRAST = """(() => {
     const rgb = colour => colour.match(/[\\d.]+/g).map(Number);

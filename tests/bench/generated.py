@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from locard.bench.records import COLUMNS, Records, dtype_of
 
+ABOUT = {"Data set": "fashion-mnist, 70,000 grey images of 10 classes", "Date": "2026-11-24", "Machine": "2 cores"}
 STRATA = {"disjoint": 0.0, "same-data": 0.35, "same-architecture": 0.7, "foreign-theft": 0.2}
 # By theft: its family, and how far below the victim itself a copy of it scores.
 KINDS = {
@@ -18,6 +20,11 @@ KINDS = {
     "extract-other": ("extraction", 2.6), "round-2": ("answers", 0.3), "smooth": ("answers", 1.2),
     "transfer-half": ("transfer", 2.2),
 }  # fmt: skip
+
+
+# For the page: shown names of a table's or a grid's lines, in order.
+SHOWN = """[...document.querySelectorAll('{} [data-line]')].filter(e => !e.hidden)
+    .map(e => e.querySelector('.name').innerText)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,3 +125,10 @@ def records(
                     for column, value in row.items():
                         held[column].append((rename or {}).get(value, value) if isinstance(value, str) else value)
     return Records({name: np.array(values, dtype_of(name)) for name, values in held.items()})
+
+
+def written(folder: Path, text: str) -> Path:
+    """The page's file."""
+    path = folder / "bench.html"
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -2,63 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.bench.generated import ENTRIES, KINDS, STRATA, records
+from tests.bench.generated import ABOUT, ENTRIES, KINDS, SHOWN, STRATA, written
 from tests.bench.population import population
-from tests.browser import CONTRAST, OVERFLOW, Chromium, assert_printed_on
+from tests.browser import COMPLAINTS, CONTRAST, OVERFLOW, Chromium, assert_printed_on
 
 from locard.bench import Records, Summary, summarise
 from locard.bench.metrics import p_values
 from locard.bench.page import page
-from locard.bench.records import COLUMNS
-from locard.errors import ParameterError
 
 pytestmark = pytest.mark.browser
 
-ABOUT = {"Data set": "fashion-mnist, 70,000 grey images of 10 classes", "Date": "2026-11-24", "Machine": "2 cores"}
-COMPLAINTS = {"Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"}
-# Shown names of a table's or a grid's lines, in order.
-SHOWN = """[...document.querySelectorAll('{} [data-line]')].filter(e => !e.hidden)
-    .map(e => e.querySelector('.name').innerText)"""
 CHOOSE = """(() => {{ const e = document.querySelector({}); e.{} = {};
     e.dispatchEvent(new Event('input', {{bubbles: true}})); }})()"""
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    browser = Chromium(tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
-
-
-@pytest.fixture(scope="module")
-def rows() -> Records:
-    return records(budgets=(0, 50), victims=6)
-
-
-@pytest.fixture(scope="module")
-def summary(rows: Records) -> Summary:
-    return summarise(rows, alphas=(0.05, 0.03), resamples=100)
-
-
-@pytest.fixture(scope="module")
-def path(rows: Records, summary: Summary, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written(tmp_path_factory.mktemp("page"), page(summary, rows, title="Fashion", about=ABOUT))
-
-
-def written(folder: Path, text: str) -> Path:
-    path = folder / "bench.html"
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def choose(chromium: Chromium, selector: str, value: Any, field: str = "value") -> None:
@@ -103,10 +64,21 @@ def test_the_page_looks_right(chromium: Chromium, path: Path, tmp_path: Path, vi
         wide = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
         assert chromium.ask(wide) == 0, "a table must be scrolled although there is room"
     assert chromium.ask(CONTRAST) == []
-    shot = chromium.screenshot()
-    shot.save(tmp_path / f"{view}.png")
     if not opened:
+        shot = chromium.screenshot()
+        shot.save(tmp_path / f"{view}.png")
         assert_printed_on(np.asarray(shot), dark=view == "dark")
+
+
+def test_forty_columns_fit_on_paper_and_scroll_on_a_screen(chromium: Chromium, tmp_path: Path) -> None:
+    rows = population(kinds={f"prune-after-{i:02}": f"family {i % 5}" for i in range(40)}, thefts=1, innocents=5)
+    place = written(tmp_path, page(summarise(rows, resamples=100), rows, title="Many kinds"))
+    spill = "(e => e.scrollWidth - e.clientWidth)(document.querySelector('#heat-table').parentElement)"
+    chromium.show(place, width=1017, media="print")
+    assert chromium.ask(spill) == 0
+    chromium.show(place, width=1280)
+    assert chromium.ask(spill) > 100
+    assert chromium.ask(OVERFLOW) == []
 
 
 def test_the_page_loads_nothing_and_complains_of_nothing(chromium: Chromium, path: Path) -> None:
@@ -283,112 +255,3 @@ def test_pairs_sort_filter_and_come_by_hundreds(chromium: Chromium, tmp_path: Pa
     sort(chromium, "pairs-table", "Flagged")
     choose(chromium, "#pairs-filter", "yes")
     assert {row[-1] for row in chromium.ask(cells)} == {"yes"}
-
-
-HOSTILE = {
-    "akh": "</script><script>document.title='it ran'</script>",
-    "prune-0.3": "<img src=x onerror=\"document.title='it ran'\">",
-    "weights": "weights\"><script>document.title='it ran'</script>",
-    "fashion/cnn-0": "<!--<script>v\u202e\u2028",
-    "the suspect has other classes": "</SCRIPT ><b>why</b>",
-}
-
-
-def test_hostile_names_stay_names(chromium: Chromium, tmp_path: Path) -> None:
-    rows = records(entries=3, victims=2, rename=HOSTILE)
-    text = page(
-        summarise(rows, resamples=100), rows, title="<script>1</script>", about={"<b>x": "</dl><script>2</script>"}
-    )
-    assert len(re.findall(r"(?i)<script", text)) == len(re.findall(r"(?i)</script", text)) == 2
-    assert "<!--" not in text
-    assert "\u202e" not in text
-    assert "\u2028" not in text
-    chromium.show(written(tmp_path, text), width=1280)
-    assert not COMPLAINTS & {event["method"] for event in chromium.events}
-    assert chromium.ask("document.title") == "<script>1</script> - Locard bench"
-    assert chromium.ask("document.querySelectorAll('img, b').length") == 0
-    assert HOSTILE["akh"] in chromium.ask(SHOWN.format("#board"))
-    kinds = chromium.ask("[...document.querySelectorAll('#heat-table th.up')].map(e => e.innerText)")
-    assert HOSTILE["prune-0.3"] in kinds
-    chromium.ask(f"document.querySelector('[data-cell=\"0/{kinds.index(HOSTILE['prune-0.3'])}\"] a').click()")
-    assert HOSTILE["prune-0.3"] in chromium.ask("document.querySelector('#pairs-title').innerText")
-    assert "<!--<script>v\\u202e\\u2028" in chromium.ask("document.querySelector('#pairs-table').innerText")
-    assert chromium.ask("document.querySelectorAll('img, b').length") == 0
-    assert chromium.ask("document.title") == "<script>1</script> - Locard bench"
-
-
-def test_without_scripts_the_figures_stand(chromium: Chromium, path: Path) -> None:
-    chromium.call("Emulation.setScriptExecutionDisabled", value=True)
-    try:
-        chromium.show(path, width=375)
-        assert chromium.ask(OVERFLOW) == []
-        said = chromium.ask("document.querySelector('noscript').innerText")
-        assert "Scripts are off." in said
-        assert "single pairs" in said
-        assert chromium.ask("document.querySelector('#controls').hidden")
-        assert chromium.ask("document.querySelectorAll('thead button, .cell a').length") == 0
-        shown = (
-            "[...document.querySelectorAll('.alpha')].filter(e => e.getClientRects().length).map(e => e.dataset.alpha)"
-        )
-        assert set(chromium.ask(shown)) == {"0"}
-    finally:
-        chromium.call("Emulation.setScriptExecutionDisabled", value=False)
-
-
-def test_the_policy_lets_one_script_run(chromium: Chromium, path: Path, tmp_path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    script = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
-    assert len(script) == 1
-    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
-    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'" in text
-    other = written(tmp_path, text.replace("</main>", "<script>document.title = 'it ran'</script></main>"))
-    chromium.show(other, width=1280)
-    assert chromium.ask("document.title") == "Fashion - Locard bench"
-    assert any(event["method"] == "Log.entryAdded" for event in chromium.events)
-
-
-def test_the_page_keeps_its_bound_and_says_what_it_leaves_out(chromium: Chromium, tmp_path: Path) -> None:
-    rows = population(innocents=300, victims=4)
-    summary = summarise(rows, resamples=100)
-    whole = page(summary, rows, title="Whole")
-    assert "single pairs" not in whole.partition("</noscript>")[2]
-    limit = len(whole.encode()) - 10_000
-    text = page(summary, rows, title="Whole", limit=limit)
-    assert limit - 8_000 < len(text.encode()) <= limit
-    chromium.show(written(tmp_path, text), width=1280)
-    notes = chromium.ask("document.querySelector('[aria-labelledby=notes]').innerText")
-    told = re.search(r"Of ([\d,]+) single pairs ([\d,]+) are in this page", notes)
-    assert told is not None
-    assert told[1] == "2,464"
-    chromium.ask("[...document.querySelectorAll('[data-cell] a')].at(-1).click()")
-    note = chromium.ask("document.querySelector('#pairs-note').innerText")
-    assert re.match(r"1,200 pairs, of which [\d,]+ are in this page; of these [\d,]+ flagged", note)
-    with pytest.raises(
-        ParameterError, match=r"the page takes [\d,]+ bytes without its pairs; limit is 1,000: judge fewer"
-    ):
-        page(summary, rows, title="Whole", limit=1_000)
-
-
-@pytest.mark.parametrize("lacking", ["thefts", "innocents", "references", "scores", "other claims"])
-def test_what_is_lacking_leaves_a_page(chromium: Chromium, tmp_path: Path, lacking: str) -> None:
-    rows = population(access="VALUES", claim="identical" if lacking == "other claims" else "derived")
-    evaluation, theft = rows["role"] == "evaluation", rows["truth"] == "derived"
-    kept = {"thefts": ~theft, "innocents": theft | ~evaluation, "references": evaluation}.get(lacking, theft | ~theft)
-    rows = rows.where(kept)
-    if lacking == "scores":
-        rows = Records({name: rows[name] if name != "score" else np.full(len(rows), np.nan) for name in COLUMNS})
-    text = page(summarise(rows, alphas=(0.05,), resamples=100), rows, title=lacking)
-    chromium.show(written(tmp_path, text), width=1280)
-    assert not COMPLAINTS & {event["method"] for event in chromium.events}
-    assert chromium.ask(OVERFLOW) == []
-    assert chromium.ask(SHOWN.format("#board")) == ["akh"]
-
-
-def test_no_standing_makes_no_page() -> None:
-    rows = Records.of(())
-    with pytest.raises(ParameterError, match="these records hold no entry"):
-        page(summarise(rows, resamples=100), rows, title="Nothing")
-
-
-def test_the_same_records_give_the_same_page(rows: Records, summary: Summary, path: Path) -> None:
-    assert page(summary, rows, title="Fashion", about=ABOUT) == path.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.browser import CONTRAST, OVERFLOW, Chromium, assert_printed_on
+from tests.browser import COMPLAINTS, CONTRAST, OVERFLOW, Chromium, assert_printed_on
 
 from locard.records import Comparison, Verdict
 from locard.reports import to_html
@@ -66,7 +66,7 @@ def test_the_page_loads_nothing_and_complains_of_nothing(chromium: Chromium, pag
     asked = [e["params"]["request"]["url"] for e in chromium.events if e["method"] == "Network.requestWillBeSent"]
     assert pages[name].as_uri() in asked
     assert [url for url in asked if not url.startswith("data:image/png;") and url != pages[name].as_uri()] == []
-    assert not {"Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"} & set(told)
+    assert not COMPLAINTS & set(told)
 
 
 def test_pictures_are_the_queries(chromium: Chromium, pages: dict[str, Path], derived: Verdict) -> None:
