@@ -1,17 +1,19 @@
-"""Figures of resampled populations: victims, and within them models, never queries.
+"""Figures of resampled populations: victims and models, never queries.
 
 Each victim and each model gets a weight, drawn from an exponential law: the Bayesian bootstrap [1]. Unlike counts of
 draws with replacement, such weights leave nobody out, so a family of two thefts still has its figure in every resample.
-A model has one weight wherever it stands, before all victims and all seeds of extraction. References keep weight one:
-they make the test, and what another set of them would do is in the calibration. With one victim only models are
-weighted. The first column has weight one throughout and gives the figure itself.
+An innocent has one weight wherever it stands, before all victims and all seeds of extraction. A theft belongs to one
+victim and goes with it: weighted again within, its luck would count twice, and the error come out half too large. So
+thefts are weighted only where a figure rests on one victim. References keep weight one: the figure is of the test that
+they make. Between victims their luck shows; with one victim it does not, and 39 other references may move a share found
+by more than the interval says. The first column has weight one throughout and gives the figure.
 
-The interval is between percentiles, widened for few units as Student's t would [2]: with 5 victims at 0.2% and 99.8%.
-Where thefts are counted it is at least the exact interval of so many independent thefts, as resampling says nothing
-about what was found always or never.
+The interval is Student's, of as many units as there are victims (of models, where there is one victim), on the scale of
+log odds, which keeps it within 0 and 1 and lopsided near them. Where thefts are counted it is at least the exact
+interval of so many independent thefts, as resampling says nothing about what was found always or never; of an AUROC of
+0 or 1 it is the exact interval of as many disjoint pairs as can be made.
 
 [1] Rubin. The Bayesian bootstrap. Annals of Statistics 9(1), 1981.
-[2] Hesterberg. What teachers should know about the bootstrap. American Statistician 69(4), 2015, section 4.
 """
 
 from __future__ import annotations
@@ -72,14 +74,18 @@ def shares(values: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> np.nd
         return (member @ (weights * (values[:, None] if values.ndim == 1 else values))) / total
 
 
-def above(trial: Trial, weights: Weights, fprs: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def above(trial: Trial, mass: np.ndarray, fprs: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """How each theft stands to the innocents.
+
+    Args:
+        trial: with thefts and innocents.
+        mass: (m, B) weights of the innocents.
+        fprs: F shares of innocents.
 
     Returns:
         (n, B) share of innocents below each theft, ties one half, and (F, n, B) whether it lies above the threshold
         that at most a share `fprs` of them exceeds.
     """
-    mass = weights.of(trial.innocents)
     order = np.argsort(trial.innocents.score, kind="stable")
     known = trial.innocents.score[order]
     below = np.concatenate([np.zeros((1, mass.shape[1])), np.cumsum(mass[order], axis=0)])
@@ -90,9 +96,15 @@ def above(trial: Trial, weights: Weights, fprs: Sequence[float]) -> tuple[np.nda
     return (left + right) / 2, np.stack([(1 - left <= fpr + SLACK) & scored for fpr in fprs])
 
 
-def areas(trial: Trial, weights: Weights) -> np.ndarray:
-    """ARUC of one trial, (B,). Models without a score lie below every threshold."""
-    sides = [(trial.thefts.score, weights.of(trial.thefts)), (trial.innocents.score, weights.of(trial.innocents))]
+def areas(trial: Trial, thefts: np.ndarray, innocents: np.ndarray) -> np.ndarray:
+    """ARUC of one trial, (B,). Models without a score lie below every threshold.
+
+    Args:
+        trial: scores in [0, 1].
+        thefts: (n, B) weights.
+        innocents: (m, B) weights.
+    """
+    sides = [(trial.thefts.score, thefts), (trial.innocents.score, innocents)]
     ends = np.unique(np.concatenate([np.maximum(score, 0.0) for score, _ in sides] + [[0.0, 1.0]]))
     below: list[np.ndarray] = []
     for (score, mass), side, at in zip(sides, ("left", "right"), (ends[1:], ends[:-1]), strict=True):
@@ -136,34 +148,29 @@ def interval(
         n: different thefts it counts.
         against: innocents they are held against.
         exact: trials of the exact interval, if there is one.
-        always: whether the exact interval always counts, or only where all resamples are alike.
+        always: whether the exact interval counts always, or only for a figure of 0 or 1.
     """
-    value, resamples = float(sample[0]), sample[1:]
+    from scipy.special import expit, logit, stdtrit
+
+    value = _tidy(float(sample[0]))
     units = victims if victims > 1 else min(n, against) if against else n
-    if units > 1:
-        tail, factor = _tail(units)
-        low, high = (float(x) for x in np.quantile(resamples, [tail, 1 - tail]))
-        error = float(np.std(resamples)) * factor
-    else:
-        low, high, error = 0.0, 1.0, None
-    # Weights alone can move neither a share of 0 nor one of 1, and leave dust behind.
-    still = high - low < SLACK
-    if exact and (always or still or units == 1):
+    low, high, error = (0.0, 1.0, None) if units < 2 else (value, value, _error(sample[1:], units))
+    if error is not None and 0 < value < 1:
+        reach = stdtrit(units - 1, 0.975) * error / (value * (1 - value))
+        low, high = float(expit(logit(value) - reach)), float(expit(logit(value) + reach))
+    if exact and (always or value in (0.0, 1.0)):
         least = clopper_pearson(floor(value * exact + SLACK), exact)[0]
         most = clopper_pearson(min(exact, ceil(value * exact - SLACK)), exact)[1]
-        low, high = (least, most) if units == 1 else (min(low, least), max(high, most))
-    return Interval(value=_tidy(value), low=min(low, value), high=max(high, value), n=n, against=against, error=error)
+        low, high = (least, most) if units < 2 else (min(low, least), max(high, most))
+    return Interval(value=value, low=low, high=high, n=n, against=against, error=error)
 
 
-def _tail(units: int) -> tuple[float, float]:
-    """The percentile that makes up for few units, and the factor from the resamples' deviation to a standard error.
+def _error(resamples: np.ndarray, units: int) -> float:
+    """The standard error.
 
     Exponential weights give a mean of n values the variance s^2 (n - 1) / (n (n + 1)), of s^2 / n.
     """
-    from scipy.special import ndtr, stdtrit
-
-    factor = float(np.sqrt((units + 1) / (units - 1)))
-    return float(ndtr(-factor * stdtrit(units - 1, 0.975))), factor
+    return float(np.std(resamples) * np.sqrt((units + 1) / (units - 1)))
 
 
 def _tidy(value: float) -> float:

@@ -92,38 +92,50 @@ def _measured(
     against = min((len(set(trial.innocents.model.tolist())) for trial in found), default=0)
     samples: dict[object, list[np.ndarray]] = {}
     whys = _whys(found, of, alphas, fprs, against)
+    told_by = [
+        {victim for victim, member in zip(victims, members, strict=True) if member[row].any()}
+        for row in range(len(thefts))
+    ]
+    alone = np.array([len(names) < 2 for names in told_by])[:, None]
     for trial, member in zip(found, members, strict=True):
         mass = weights.of(trial.thefts)
+
+        def share(values: np.ndarray, member: np.ndarray = member, mass: np.ndarray = mass) -> np.ndarray:
+            return np.where(alone, shares(values, mass, member), shares(values, np.ones_like(mass), member))
+
         for alpha in alphas:
-            samples.setdefault(("tpr", alpha), []).append(shares(trial.thefts.p <= alpha, mass, member))
+            samples.setdefault(("tpr", alpha), []).append(share(trial.thefts.p <= alpha))
         if whys["auroc"]:
             continue
-        below, flagged = above(trial, weights, fprs)
-        samples.setdefault("auroc", []).append(shares(below, mass, member))
+        others = weights.of(trial.innocents)
+        below, flagged = above(trial, others, fprs)
+        samples.setdefault("auroc", []).append(share(below))
         for fpr, over in zip(fprs, flagged, strict=True):
-            samples.setdefault(("fpr", fpr), []).append(shares(over, mass, member[:1]))
+            samples.setdefault(("fpr", fpr), []).append(share(over))
         if not whys["aruc"]:
-            samples.setdefault("aruc", []).append(areas(trial, weights)[None])
+            samples.setdefault("aruc", []).append(areas(trial, mass if alone[0] else np.ones_like(mass), others)[None])
 
-    def figure(name: object, row: int) -> tuple[Interval, int]:
+    def figure(name: object, row: int) -> Interval:
+        n, held = len(thefts[row]), against
         if whys[name]:
-            return Interval(value=None, n=len(thefts[row]), why=whys[name]), 0
+            return Interval(value=None, n=n, why=whys[name])
         sample, told = over_victims([one[row] for one in samples[name]], victims, weights)
-        share, n = isinstance(name, tuple), len(thefts[row])
-        held = 0 if isinstance(name, tuple) and name[0] == "tpr" else against
-        exact = n if share else min(n, held) if name == "auroc" else 0
-        return interval(sample, victims=told, n=n, against=held, exact=exact, always=share), told
+        counted = isinstance(name, tuple)
+        if isinstance(name, tuple) and name[0] == "tpr":
+            held = 0
+        exact = n if counted else min(n, held) if name == "auroc" else 0
+        return interval(sample, victims=told, n=n, against=held, exact=exact, always=counted)
 
     told = [
         Family(
-            tpr={alpha: figure(("tpr", alpha), row)[0] for alpha in alphas},
-            auroc=figure("auroc", row)[0],
+            tpr={alpha: figure(("tpr", alpha), row) for alpha in alphas},
+            auroc=figure("auroc", row),
             n_thefts=len(thefts[row]),
-            victims=len({v for v, member in zip(victims, members, strict=True) if member[row].any()}),
+            victims=len(told_by[row]),
         )
         for row in range(len(thefts))
     ]
-    return told, {fpr: figure(("fpr", fpr), 0)[0] for fpr in fprs}, figure("aruc", 0)[0]
+    return told, {fpr: figure(("fpr", fpr), 0) for fpr in fprs}, figure("aruc", 0)
 
 
 def _whys(
