@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,8 @@ def test_alpha_and_budget_choose_the_figures(chromium: Chromium, path: Path, sum
     for standing in summary.standings:
         if standing.budget == 50:
             assert float(shown[standing.entry]) == standing.tpr[0.03].value
+    named = chromium.ask("document.querySelector('tr:not([hidden]) [data-cell] a').ariaLabel")
+    assert re.fullmatch(r".+, .+: <?\d+% of \d+; show its pairs", named)
     choose(chromium, "[name=budget]", "")
     assert len(column(chromium, 1)) == 50
 

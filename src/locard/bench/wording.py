@@ -51,11 +51,11 @@ TERMS: dict[str, tuple[str, str]] = {key: GLOSSARY[key] for key in _FIRST} | {
 }
 
 ERRORS = (
-    "Intervals are of 95%, over victims and, within a victim, over models: thefts and innocents, never queries. With "
-    "one victim they are over models alone. Where models are counted, they are at least as wide as those of so many "
-    "independent models.",
+    "Intervals are of 95%, over victims and models, thefts and innocents, never over queries; and as wide as so few "
+    "victims make them (Student's). Where models are counted, they are at least those of so many independent models.",
+    "With one victim they are over models alone, and the luck of its references does not show in them.",
     "Intervals of false accusations hold what is largest: the error over models, over victims, over both, or that of "
-    "the draw of the references. All others take the references as they are.",
+    "the draw of the references.",
     "They cover which victims and models this recipe happened to make. They do not cover other data, other "
     "architectures, thefts that were not tried, or thieves who know the scheme.",
     "Scores are compared within one victim only; figures over several victims are means of theirs. A model that is "

@@ -82,6 +82,11 @@
     for (const part of all("[data-alpha]")) part.classList.toggle("off", Number(part.dataset.alpha) !== chosen.alpha);
     for (const line of all("[data-line]")) line.hidden = !seen(line);
     for (const table of tables) resort(table);
+    for (const link of all(".cell a")) {
+      const [line, column] = link.parentElement.dataset.cell.split("/");
+      const [figure, n] = [...one(`[data-alpha="${chosen.alpha}"]`, link).childNodes].map(node => node.textContent);
+      link.setAttribute("aria-label", `${lines[line].entry}, ${columns[column]}: ${figure}${n ? ` of ${n}` : ""}; show its pairs`);
+    }
     headline();
     draw();
   };
@@ -94,10 +99,8 @@
   // From a cell to its pairs: the address names the cell, so that it can be kept and gone back from.
   for (const cell of all("[data-cell]")) {
     if (!(cell.dataset.cell in pairs.cells)) continue;
-    const [line, column] = cell.dataset.cell.split("/");
     const link = document.createElement("a");
     link.href = `#pairs/${cell.dataset.cell}`;
-    link.setAttribute("aria-label", `${lines[line].entry}, ${columns[column]}: ${cell.innerText.replace(/\s+/, " of ")}; show its pairs`);
     link.append(...cell.childNodes);
     cell.append(link);
   }
