@@ -8,10 +8,11 @@ LIGHT_LIMIT_MB = 300
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check light format system data
+.PHONY: help demo bench test check light format system data
 
 help:
 	@echo "make demo     tell stolen models from independent ones, and write a report   (OUT=folder)"
+	@echo "make bench    every scheme against every theft of a small population   (OUT=folder)"
 	@echo "make test     run the tests   (ALL=1 adds the slow ones; ARGS='-k akh' goes to pytest)"
 	@echo "make check    format, lint, types, import contracts, examples in the docs"
 	@echo "make light    the base install alone: its size, and its tests without torch"
@@ -22,10 +23,16 @@ help:
 demo: .venv/.demo
 	.venv/bin/locard demo $(if $(OUT),--out '$(OUT)')
 
+BENCH = $(or $(OUT),locard-bench)
+bench: .venv/.dev
+	.venv/bin/locard zoo build digits-small -o '$(BENCH)/population'
+	.venv/bin/locard bench run '$(BENCH)/population' -o '$(BENCH)/bench'
+	.venv/bin/locard bench report '$(BENCH)/bench'
+
 # A whole file goes to one worker, so that what its tests train is trained once.
 PYTEST = .venv/bin/pytest -n 2 --dist loadfile
-test check light: export OMP_NUM_THREADS = 1
-test check light: export LOCARD_PLUGINS = none
+bench test check light: export OMP_NUM_THREADS = 1
+bench test check light: export LOCARD_PLUGINS = none
 
 test: .venv/.dev .venv-server/.ready
 	$(PYTEST) $(if $(ALL),,-m 'not slow') --ignore=tests/docs --ignore=tests/light tests $(ARGS)

@@ -141,6 +141,23 @@ def run_bench(
     return found
 
 
+def read_bench(folder: Path) -> tuple[Records, dict[str, Any]]:
+    """The records of a finished bench, and what they are of.
+
+    Raises:
+        ArtefactError: no finished bench.
+    """
+    try:
+        about = json.loads((folder / ABOUT).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ArtefactError(
+            f"{str(folder)!r} holds no finished bench: run one with `locard bench run POPULATION -o {folder}`"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"cannot read {str(folder / ABOUT)!r}: {error}") from error
+    return Records.read(folder / RECORDS), about
+
+
 def _about(zoo: Zoo, out: Path, entries: Sequence[Entry], budgets: Sequence[int], seeds: Sequence[int]) -> None:
     about = {
         "population": zoo.recipe.name,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from locard.cli._options import progress
+from locard.cli._options import SeedOption, progress, write
 from locard.cli.zoo import ProcessesOption, TimeOption, seconds
 from locard.errors import ParameterError
+
+if TYPE_CHECKING:
+    from locard.bench import Summary
 
 app = typer.Typer(help="Every scheme against every theft: run, report.", no_args_is_help=True)
 
@@ -45,6 +48,68 @@ def run(
     print(f"{output}: {done.fingerprints:,} of {done.wanted_fingerprints:,} fingerprints taken, {done.suspects:,} of "
           f"{done.wanted_suspects:,} suspects asked")  # fmt: skip
     print(f"Go on: locard bench report {output}" if done.whole else "Time is over; run again to go on")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A bench that `locard bench run` finished.")],
+    html: Annotated[Path | None, typer.Option(help="The page; DIR/report.html by default.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write every figure on a line of its own.")] = None,
+    alphas: Annotated[str, typer.Option(help="Levels of the calibrated test, the headline's first.")] = "0.05,0.01",
+    access: Annotated[str | None, typer.Option(help="Only schemes that need no more of a suspect.")] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Write what the records say, with its error, as a page; and print how the schemes stand."""
+    from locard.bench import summarise, tables
+    from locard.bench.page import page
+    from locard.bench.run import read_bench
+
+    records, about = read_bench(folder)
+    summary = summarise(records, alphas=_levels(alphas), access=access, seed=seed)
+    written = html or folder / "report.html"
+    write(written, page(summary, records, title=about["population"], about=_facts(about)))
+    for path, text in ((markdown, tables.markdown), (csv, tables.to_csv)):
+        if path is not None:
+            write(path, text(summary))
+    _print(summary)
+    print(f"\nreport: {written}")
+
+
+def _facts(about: dict[str, Any]) -> dict[str, str]:
+    machine = about["machine"]
+    return {
+        "population": f"{about['about']} ({about['models']:,} models)",
+        "date": about["date"],
+        "made with": f"locard {machine['locard']}, Python {machine['python']}",
+        "machine": f"{machine['architecture']}, {machine['cores']} cores",
+    }
+
+
+def _print(summary: Summary) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    alpha = summary.alphas[0]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("scheme", "needs", "queries", f"found at alpha {alpha:g}", "AUROC"):
+        table.add_column(title, justify="left" if title in ("scheme", "needs") else "right")
+    for one in summary.standings:
+        found, area = one.tpr[alpha], one.auroc
+        share = "-" if found.value is None else f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})"
+        mark = {True: "", False: " (not to be relied on)", None: ""}[one.reliable]
+        table.add_row(f"{one.entry}{f' at {one.budget}' if one.budget else ''}{mark}", one.access.lower(),
+                      f"{one.queries:,.0f}", share, "-" if area.value is None else f"{area.value:.3f}")  # fmt: skip
+    Console().print(table)
+    print(f"\n{summary.n_thefts} thefts of {len(summary.victims)} victims, {sum(summary.innocents.values())} innocents "
+          f"judged by {sum(summary.references.values())} references")  # fmt: skip
+
+
+def _levels(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ParameterError(f"--alphas takes numbers separated by commas; got {text!r}") from None
 
 
 def _words(text: str) -> list[str]:

@@ -1,28 +1,18 @@
 """One self-contained HTML page: no network, no script, no font of its own; for a screen, a telephone and A4 paper.
 
-All that comes from models and data is a stranger's: the templates escape everything, invisible characters are written
-out, and the page's own policy forbids scripts and loading.
+All that comes from models and data is a stranger's, and the page's own policy forbids scripts and loading.
 """
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-import locard
 from locard.errors import ParameterError
 from locard.records import Comparison, Verdict
 from locard.reports import numerals, wording
-from locard.reports.glossary import GLOSSARY
 from locard.reports.pictures import Shown, columns, shown
 from locard.reports.plots import Strip, strip
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from locard.reports.rendering import environment
 
 NARROW = 340.0
 
@@ -68,7 +58,7 @@ def to_html(result: Verdict | Comparison) -> str:
         raise ParameterError(f"a report is made of a Verdict or a Comparison; got {type(result).__name__}")
     single = isinstance(result, Verdict)
     verdicts = (result,) if single else result.evidence
-    template = _environment().get_template("verdict.html.jinja" if single else "comparison.html.jinja")
+    template = environment().get_template("verdict.html.jinja" if single else "comparison.html.jinja")
     return template.render(
         result=result,
         single=single,
@@ -109,28 +99,3 @@ def _strata(verdict: Verdict) -> tuple[_Stratum, ...]:
         for name in null.missing
     ]
     return (*given, *missing)
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    def visible(value: Any) -> Any:
-        return numerals.plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-    environment = Environment(
-        loader=PackageLoader("locard.reports", "templates"),
-        autoescape=True,
-        finalize=visible,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {
-        "wording": wording,
-        "numerals": numerals,
-        "glossary": GLOSSARY,
-        "versions": {"Locard": locard.__version__, "NumPy": np.__version__, "Python": platform.python_version()},
-    }
-    return environment
