@@ -222,7 +222,7 @@ def _cells(parts: Sequence[tuple[Trial, Side, np.ndarray]], stratum: str) -> Cel
     return Cells(
         victim=np.array([victim for victim, _ in keys], object),
         model=np.array([model for _, model in keys], object),
-        value=np.array([np.mean(sums[key]) for key in keys], np.float64),
+        value=np.array([sum(sums[key]) / len(sums[key]) for key in keys], np.float64),
     )
 
 

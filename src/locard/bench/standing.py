@@ -101,7 +101,10 @@ def _measured(
         mass = weights.of(trial.thefts)
 
         def share(values: np.ndarray, member: np.ndarray = member, mass: np.ndarray = mass) -> np.ndarray:
-            return np.where(alone, shares(values, mass, member), shares(values, np.ones_like(mass), member))
+            if alone.all():
+                return shares(values, mass, member)
+            whole = shares(values, np.ones_like(mass), member)
+            return np.where(alone, shares(values, mass, member), whole) if alone.any() else whole
 
         for alpha in alphas:
             samples.setdefault(("tpr", alpha), []).append(share(trial.thefts.p <= alpha))
