@@ -65,6 +65,10 @@ def page(
         "kinds": kinds,
         "strata": strata,
         "budgets": _budgets(summary),
+        # A column that was refused to everybody says nothing; the notes say why.
+        "fprs": [
+            fpr for fpr in summary.fprs if any(one.tpr_at_fpr[fpr].value is not None for one in summary.standings)
+        ],
         "curves": {i: panels.roc_path(s.roc) for i, s in enumerate(summary.standings) if s.roc is not None},
         "growths": panels.growths(summary.standings, summary.alphas),
         "query_ticks": panels.query_ticks(summary.standings),
