@@ -172,7 +172,10 @@ def test_alpha_and_budget_choose_the_figures(chromium: Chromium, path: Path, sum
     assert chromium.ask("document.querySelector('[name=budget]').value") == "0"
     choose(chromium, "[name=budget]", "50")
     choose(chromium, "[name=alpha][value='1']", True, "checked")
-    assert set(column(chromium, 7)) == {"50.0"}
+    heads = chromium.ask("[...document.querySelectorAll('#board thead th')].map(e => e.innerText.trim())")
+    assert set(column(chromium, heads.index("Queries"))) == {"50.0"}
+    given = [fpr for fpr in summary.fprs if any(one.tpr_at_fpr[fpr].value is not None for one in summary.standings)]
+    assert sum("FPR" in head for head in heads) == len(given) < len(summary.fprs), "nobody's column is left out"
     shown = dict(zip(chromium.ask(SHOWN.format("#board")), column(chromium, 1), strict=True))
     for standing in summary.standings:
         if standing.budget == 50:

@@ -138,6 +138,23 @@ def test_the_command_goes_on_where_it_was(zoo, tmp_path, capsys):
     assert "--budgets takes whole numbers separated by commas; got 'ten'" in capsys.readouterr().err
 
 
+def test_the_report_is_a_page_and_tables(bench, tmp_path, capsys):
+    words = ["bench", "report", str(bench), "--alphas", "0.25"]
+    files = {name: tmp_path / f"r.{name}" for name in ("html", "markdown", "csv")}
+    assert command([*words, *(word for name, path in files.items() for word in (f"--{name}", str(path)))]) == 0
+    printed = capsys.readouterr().out
+    assert "sac(answers=labels) at 10" in printed
+    assert "2 thefts of 2 victims, 1 innocents judged by 13 references" in printed
+    assert f"report: {files['html']}" in printed
+    assert "<title>" in files["html"].read_text()
+    assert "## labels" in files["markdown"].read_text()
+    assert files["csv"].read_text().startswith("entry,scheme,claim,access")
+    assert command([*words, "--alphas", "often"]) == 2
+    assert "--alphas takes numbers separated by commas; got 'often'" in capsys.readouterr().err
+    assert command(["bench", "report", str(tmp_path)]) == 2
+    assert "holds no finished bench: run one with `locard bench run POPULATION" in capsys.readouterr().err
+
+
 def start(zoo, out):
     words = ["bench", "run", str(zoo.path), "-o", str(out), "--schemes", "akh,sac:answers=labels", "--budgets", "0,10"]
     command = [sys.executable, "-m", "locard", *words]
