@@ -5,13 +5,15 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`; a test holds e
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-from locard.cli import VERBS, run
+from locard.cli import GROUPS, VERBS, run
 from locard.cli.attacks import table as attack_table
 from locard.cli.schemes import table
+from locard.zoo import read_recipe, shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 MARK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -53,13 +55,24 @@ def commands() -> str:
     import contextlib
     import io
 
+    verbs = [[verb] for verb in VERBS]
+    for group in GROUPS:
+        app = importlib.import_module(f"locard.cli.{group}").app
+        verbs += [[group, one.name or one.callback.__name__] for one in app.registered_commands]
     pages = []
-    for verb in VERBS:
+    for words in verbs:
         page = io.StringIO()
         with contextlib.redirect_stdout(page):
-            run([verb, "--help"])
-        pages.append(f"### locard {verb}\n\n```text\n{page.getvalue().strip()}\n```\n")
+            run([*words, "--help"])
+        pages.append(f"### locard {' '.join(words)}\n\n```text\n{page.getvalue().strip()}\n```\n")
     return "\n" + "\n".join(pages) + "\n"
+
+
+def recipes() -> str:
+    """One row a shipped population."""
+    head = "| recipe | what it is | models |\n| --- | --- | ---: |\n"
+    found = [read_recipe(name) for name in shipped()]
+    return head + "".join(f"| `{one.name}` | {one.about} | {len(one.jobs()):,} |\n" for one in found)
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -67,6 +80,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "schemes": schemes,
     "survival": survival,
     "commands": commands,
+    "recipes": recipes,
 }
 
 

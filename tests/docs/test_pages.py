@@ -36,6 +36,15 @@ def test_python_examples_run(page, workplace, endpoint):
         exec(compile(body, page, "exec"), namespace)  # noqa: S102
 
 
+def test_the_recipe_of_the_guide_is_whole():
+    from locard.zoo import parse
+
+    (body,) = blocks("docs/populations.md", "toml")
+    assert {member.role for _, member in parse(body, "example").jobs()} == {
+        "victim", "selection", "calibration", "evaluation",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "console")])
 def test_commands_run(page, workplace, capsys):
     """Every `$ locard ...` line of a page, in order."""
