@@ -1,5 +1,7 @@
 """What every attack keeps, and the rule by which a copy counts as a theft."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
@@ -118,6 +120,16 @@ def test_unknown_names_and_parameters_come_with_the_nearest():
 def test_parameters_out_of_range_are_refused(name, wrong, message):
     with pytest.raises(ParameterError, match=message):
         build(name, wrong)
+
+
+COUNTS = [(name, field.name) for name in attacks.names() for field in fields(attacks.get(name))
+          if type(field.default) is int]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTS)
+def test_a_count_is_a_whole_number(name, count):
+    with pytest.raises(ParameterError, match=f"{count} must be a whole number; got 2.5"):
+        attacks.get(name)(**{count: 2.5})
 
 
 def answering(parts, wrong):

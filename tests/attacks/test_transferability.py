@@ -262,3 +262,6 @@ def test_what_cannot_be_done_is_said(victim, stranger, parts):
     for name, value in wrongs.items():
         with pytest.raises(ParameterError, match=f"{name} must lie in"):
             transferability(model, model, data, **{name: value})
+    for name in ("n", "steps", "aimed_steps"):
+        with pytest.raises(ParameterError, match=f"{name} must be a whole number; got 10.5"):
+            transferability(model, model, data, **{name: 10.5})

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import locard
+from locard.attacks import Attack
 from locard.cli import run
 from locard.data import read
-from locard.models import folder, restrict
+from locard.models import exported, folder, restrict
 from locard.models.fitting import Recipe, build, fit
 from locard.models.torch_module import TorchModel
 from locard.records import Access
@@ -124,16 +126,39 @@ def test_what_is_there_is_not_written_over(home, capsys):
     assert "is there already; name another, or remove it" in capsys.readouterr().err
 
 
-def test_a_model_without_a_named_architecture_goes_to_a_file(home, capsys):
-    import torch
+@pytest.fixture
+def unasked(monkeypatch):
+    """The attack itself must not begin."""
+    monkeypatch.setattr(Attack, "derive", lambda *_, **__: pytest.fail("the attack began"))
 
+
+def test_a_model_without_a_named_architecture_goes_to_a_file(home, capsys, unasked):
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-    from locard.models import exported
-
     exported.save(TorchModel(module, domain=toy_domain()), home / "bare.pt2")
     words = ["derive", home / "bare.pt2", "--trust", "--attack", "noise", "-o"]
     assert command(*words, home / "copy") == 2
-    assert "does not say its own: write a .pt2 or .onnx file" in capsys.readouterr().err
+    assert f"does not say its own: write a file with -o {home}/copy.pt2 or" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("attack", ["answer", "ensemble", "lie", "preprocess", "randomise", "smooth"])
+def test_what_is_wrapped_goes_to_a_file(home, capsys, unasked, attack):
+    assert command("derive", "victim", "--attack", attack, "--data", "thief.npz", "-o", home / "copy") == 2
+    assert f"what {attack} makes is of no named architecture, as a folder needs: write" in capsys.readouterr().err
+
+
+def test_an_extraction_from_a_model_without_a_named_architecture_goes_to_a_folder(home):
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    exported.save(TorchModel(module, domain=toy_domain()), home / "bare.pt2")
+    words = ["--trust", "--attack", "extraction", "--data", "thief.npz", "--param", "epochs=1", "-o", home / "copy"]
+    assert command("derive", home / "bare.pt2", *words) == 0
+    assert folder.read_card(home / "copy").architecture == "cnn"
+
+
+def test_what_turns_out_to_have_no_named_architecture_is_kept_in_the_folder(home, capsys):
+    words = ["--attack", "prune-channels", "--param", "recovery=0", "-o", home / "copy"]
+    assert command("derive", "victim", *words) == 0
+    assert f"{home}/copy/model.pt2: prune-channels" in capsys.readouterr().out
+    assert locard.load(home / "copy/model.pt2", trust=True).lineage.derived_by == "prune-channels"
 
 
 def test_what_the_copy_is_judged_by_is_read_before_anything_is_asked(home, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from locard.attacks.base import Attack, Copy
+from locard.attacks.base import Attack, Copy, Network
 from locard.errors import ParameterError, check_number
 from locard.models import restrict
 from locard.models.fitting import Recipe, build
@@ -44,6 +44,7 @@ class Extractor(Attack):
 
     margin: ClassVar[float] = 0.10
     fidelity: ClassVar[float] = 0.80
+    network: ClassVar[Network] = "own"
 
     answers: str = "probabilities"
     architecture: str = "cnn"
@@ -56,7 +57,7 @@ class Extractor(Attack):
         """Check the ranges."""
         if self.answers not in ("probabilities", "labels"):
             raise ParameterError(f"answers must be 'probabilities' or 'labels'; got {self.answers!r}")
-        check_number("width", self.width, low=0)
+        check_number("width", self.width, low=0, whole=True)
         _ = self.recipe
 
     @property

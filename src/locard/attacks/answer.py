@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from locard.attacks._alone import Alone
-from locard.attacks.base import Copy, attacks
+from locard.attacks.base import Copy, Network, attacks
 from locard.errors import check_number
 from locard.records import Data
 
@@ -36,6 +36,7 @@ class Answer(Alone):
 
     name: ClassVar[str] = "answer"
     margin: ClassVar[float] = 0.0
+    network: ClassVar[Network] = "unnamed"
 
     top: int = 1
     decimals: int = 0
@@ -43,15 +44,15 @@ class Answer(Alone):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_number("top", self.top, low=0)
-        check_number("decimals", self.decimals, low=0, high=6)
+        check_number("top", self.top, low=0, whole=True)
+        check_number("decimals", self.decimals, low=0, high=6, whole=True)
         check_number("temperature", self.temperature, above=0)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         from locard.attacks._wrappers import Answering, check_inputs
 
         check_inputs(victim, self.name)
-        check_number("top", self.top, high=victim.classes)
+        check_number("top", self.top, low=0, high=victim.classes, whole=True)
         module = Answering(copy.deepcopy(victim.module()), temperature=self.temperature, top=self.top,
                            decimals=self.decimals)  # fmt: skip
-        return Copy(module=module, unnamed=True)
+        return Copy(module=module)

@@ -94,9 +94,9 @@ class DataFree(Extractor):
             raise ParameterError(
                 "zeroth-order takes differences of probabilities, and labels have none: take estimate='disagreement'"
             )
-        check_number("batch", self.batch, low=2)
+        check_number("batch", self.batch, low=2, whole=True)
         for name in ("queries", "steps", "latent", "generator_width", "directions"):
-            check_number(name, getattr(self, name), low=1)
+            check_number(name, getattr(self, name), low=1, whole=True)
         for name in ("generator_lr", "contrast", "step"):
             check_number(name, getattr(self, name), above=0)
         check_number("diversity", self.diversity, low=0)

@@ -81,7 +81,7 @@ class Disguise(Alone):
         if self.scales not in _SCALES:
             raise ParameterError(f"scales must be one of {', '.join(map(repr, _SCALES))}; got {self.scales!r}")
         check_number("spread", self.spread, low=1, high=1024)
-        check_number("steps", self.steps, low=0)
+        check_number("steps", self.steps, low=0, whole=True)
         if not (self.permute or self.flip or self.rotate) and self.scales == "none":
             raise ParameterError("disguise changes nothing without permute, scales, flip and rotate; allow one of them")
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from locard.attacks._answers import Answers
 from locard.attacks._head import before_head, head
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks.base import Attack, Copy, Network, attacks
 from locard.errors import ParameterError, check_number
 from locard.models.fitting import Recipe, build, fit, reproducible
 from locard.models.torch_module import evaluating
@@ -61,6 +61,7 @@ class Distil(Attack):
 
     name: ClassVar[str] = "distil"
     margin: ClassVar[float] = 0.05
+    network: ClassVar[Network] = "own"
 
     temperature: float = 4.0
     alpha: float = 0.9
@@ -76,7 +77,7 @@ class Distil(Attack):
         check_number("temperature", self.temperature, above=0, high=1e6)
         check_number("alpha", self.alpha, low=0, high=1)
         check_number("features", self.features, low=0)
-        check_number("width", self.width, low=0)
+        check_number("width", self.width, low=0, whole=True)
         self._recipe()
 
     @property

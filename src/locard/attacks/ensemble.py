@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from locard.attacks._training import Training
-from locard.attacks.base import Copy, attacks
+from locard.attacks.base import Copy, Network, attacks
 from locard.errors import ParameterError, check_number
 from locard.models.fitting import build, fit
 from locard.records import Data
@@ -42,6 +42,7 @@ class Ensemble(Training):
 
     name: ClassVar[str] = "ensemble"
     margin: ClassVar[float] = 0.01
+    network: ClassVar[Network] = "unnamed"
 
     members: int = 1
     combine: str = "mean"
@@ -54,11 +55,11 @@ class Ensemble(Training):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_number("members", self.members, low=1)
+        check_number("members", self.members, low=1, whole=True)
         if self.combine not in ("mean", "one"):
             raise ParameterError(f"combine must be 'mean' or 'one'; got {self.combine!r}")
         check_number("length", self.length, above=0)
-        check_number("width", self.width, low=0)
+        check_number("width", self.width, low=0, whole=True)
         Training.__post_init__(self)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
@@ -83,4 +84,4 @@ class Ensemble(Training):
         field = None
         if self.combine == "one":
             field = keyed(data.inputs, len(members), share=self.length, seed=seed, name="ensemble")
-        return Copy(module=Crowd(members, field), unnamed=True, epochs=self.members * self.epochs)
+        return Copy(module=Crowd(members, field), epochs=self.members * self.epochs)

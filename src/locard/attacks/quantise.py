@@ -68,7 +68,7 @@ class Quantise(Alone):
         """Check the format and the group."""
         if self.format not in _FORMATS:
             raise ParameterError(f"format must be one of {', '.join(_FORMATS)}; got {self.format!r}")
-        check_number("group", self.group, low=0)
+        check_number("group", self.group, low=0, whole=True)
 
     @property
     def margin(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]

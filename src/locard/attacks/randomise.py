@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks.base import Attack, Copy, Network, attacks
 from locard.errors import ParameterError, check_number
 from locard.models.fitting import Recipe, fit
 from locard.records import Access, Data
@@ -85,13 +85,18 @@ class Randomise(Attack):
         check_number("length", self.length, above=0)
         check_number("fade", self.fade, low=0)
         check_number("weight", self.weight, low=0)
-        check_number("epochs", self.epochs, low=1)
+        check_number("epochs", self.epochs, low=1, whole=True)
         self._recipe()
 
     @property
     def needs(self) -> Access:
         """The module."""
         return Access.MODULE
+
+    @property
+    def network(self) -> Network:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The victim's own, trained on; or wrapped."""
+        return "victim" if self.form == "trained" else "unnamed"
 
     def _recipe(self) -> Recipe:
         return Recipe(epochs=1, lr=self.lr, batch=self.batch)
@@ -107,7 +112,7 @@ class Randomise(Attack):
         if self.form == "trained":
             return self._train(module, field, data.inputs, seed=seed, progress=progress)
         widest = amplitude(ask(module, data.inputs), self.loss)
-        return Copy(module=Randomised(module, field, widest, self.fade * 2 * widest), unnamed=True)
+        return Copy(module=Randomised(module, field, widest, self.fade * 2 * widest))
 
     def _train(
         self, module: torch.nn.Module, field: Field, inputs: np.ndarray, *, seed: int, progress: Progress | None

@@ -37,7 +37,7 @@ import numpy as np
 from locard.attacks._relu_layers import Layers, layers
 from locard.attacks._relu_lines import Space
 from locard.attacks._relu_search import Found, Search
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks.base import Attack, Copy, Network, attacks
 from locard.errors import BudgetError, ParameterError, check_number
 from locard.models.fitting import build
 from locard.records import Access, Data
@@ -70,6 +70,7 @@ class Relu(Attack):
     name: ClassVar[str] = "relu"
     margin: ClassVar[float] = 0.001
     fidelity: ClassVar[float] = 0.999
+    network: ClassVar[Network] = "own"
 
     answers: str = "logits"
     lines: int = 1024
@@ -80,7 +81,7 @@ class Relu(Attack):
         """Check the ranges."""
         if self.answers not in ("logits", "probabilities"):
             raise ParameterError(f"answers must be 'logits' or 'probabilities'; got {self.answers!r}")
-        check_number("lines", self.lines, low=16)
+        check_number("lines", self.lines, low=16, whole=True)
         check_number("reach", self.reach, low=1, high=1e6)
 
     @property

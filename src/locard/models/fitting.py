@@ -39,9 +39,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_number("epochs", self.epochs, low=1)
+        check_number("epochs", self.epochs, low=1, whole=True)
         check_number("lr", self.lr, above=0)
-        check_number("batch", self.batch, low=1)
+        check_number("batch", self.batch, low=1, whole=True)
         check_number("weight_decay", self.weight_decay, low=0)
 
 

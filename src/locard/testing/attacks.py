@@ -92,6 +92,10 @@ def _papers(bench: _Bench) -> None:
         (lineage.architecture is None) == stolen.unnamed,
         "a copy is of a named architecture, or says that it is of none",
     )
+    law(
+        (stolen.architecture is not None) == (bench.attack.network == "own"),
+        f"its copies are said to be of the network {bench.attack.network!r}; this one names {stolen.architecture}",
+    )
     law(stolen.effort.seconds > 0, "no time was spent")
     law(stolen.effort.epochs >= 0, "epochs are negative")
 
