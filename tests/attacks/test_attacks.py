@@ -1,16 +1,18 @@
 """What every attack keeps, and the rule by which a copy counts as a theft."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+import torch
 
 from locard.attacks import accept, attacks, build
 from locard.errors import ParameterError
 from locard.models import restrict
 from locard.models.callable import CallableModel
+from locard.models.fitting import build as network
 from locard.models.torch_module import TorchModel
-from locard.records import Data, Domain
+from locard.records import Data, Domain, Lineage
 from locard.testing import ATTACK_LAWS, check_attack
 
 QUICK = {
@@ -86,6 +88,31 @@ def test_unlabelled_data_are_refused(victim, parts):
     bare = Data(inputs=thief.inputs, labels=None, domain=thief.domain, name="bare")
     with pytest.raises(ParameterError, match="finetune needs data with true labels; bare has none"):
         derive("finetune", victim, bare)
+
+
+def finite(stolen, data):
+    with torch.no_grad():
+        answers = stolen.module(torch.from_numpy(data.inputs[:20]))
+    return bool(answers.isfinite().all()) and all(bool(one.isfinite().all()) for one in stolen.module.parameters())
+
+
+@EVERY
+def test_a_victim_of_one_class_is_refused_where_there_is_nothing_to_learn(name, parts):
+    module = network("cnn", {"shape": [1, 8, 8], "classes": 1, "width": 8}, seed=0)
+    single = TorchModel(module, domain=parts["thief"].domain, lineage=Lineage(architecture="cnn"), source="single")
+    thief = parts["thief"].take(np.arange(60))
+    if name in {"disguise", "noise", "prune", "prune-channels", "quantise", "transfer"}:
+        labels = thief.labels if name == "transfer" else np.zeros(60, np.int64)
+        assert finite(derive(name, single, replace(thief, labels=labels)), thief)
+    else:
+        with pytest.raises(ParameterError, match=f"{name} needs a victim of two classes or more; single has one"):
+            derive(name, single, thief)
+
+
+@pytest.mark.parametrize("name", sorted(set(QUICK) - {"transfer"}))
+def test_data_of_one_class_give_a_copy(name, victim, parts):
+    one = replace(parts["thief"].take(np.arange(60)), labels=np.full(60, 3))
+    assert finite(derive(name, victim, one), one)
 
 
 def test_unknown_names_and_parameters_come_with_the_nearest():

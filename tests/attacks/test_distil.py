@@ -220,7 +220,7 @@ def test_a_victim_of_unknown_classes_is_refused(parts):
         return np.full((len(x), 10), 0.1, np.float32)
 
     model = CallableModel(answer, domain=parts["thief"].domain, outputs="probabilities", name="mute", identity="mute")
-    with pytest.raises(ParameterError, match="mute does not say how many classes it has; distil needs to know"):
+    with pytest.raises(ParameterError, match="distil needs a victim of two classes or more; mute does not say how many it has"):
         derive(model, parts["thief"], architecture="cnn")
 
 

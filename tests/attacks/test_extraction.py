@@ -267,8 +267,8 @@ def test_what_cannot_be_mixed_is_refused(name):
 
 @EVERY
 @pytest.mark.parametrize(("classes", "message"), [
-    (None, "mute does not say how many classes it has; {} needs to know two or more"),
-    (1, "mute has one class; {} needs to know two or more"),
+    (None, "{} needs a victim of two classes or more; mute does not say how many it has"),
+    (1, "{} needs a victim of two classes or more; mute has one"),
 ])  # fmt: skip
 def test_a_victim_of_unknown_classes_is_refused(name, classes, message, parts):
     model = CallableModel(lambda x: np.zeros(len(x), int), domain=parts["thief"].domain, outputs="labels",

@@ -41,6 +41,7 @@ class Pruning(Attack):
     """
 
     margin: ClassVar[float] = 0.05
+    one_class: ClassVar[bool] = True
 
     fraction: float = 0.5
     recovery: int = 0

@@ -82,14 +82,7 @@ class Extractor(Attack):
                     notes=bought.notes)  # fmt: skip
 
     def arguments(self, victim: View) -> dict[str, Any]:
-        """Of the student's architecture.
-
-        Raises:
-            ParameterError: the victim does not say its classes, or has one.
-        """
-        if victim.classes is None or victim.classes < 2:
-            known = "does not say how many classes it has" if victim.classes is None else "has one class"
-            raise ParameterError(f"{victim.source} {known}; {self.name} needs to know two or more")
+        """Of the student's architecture."""
         arguments: dict[str, Any] = {"shape": list(victim.domain.shape), "classes": victim.classes}
         return arguments | ({"width": self.width} if self.width else {})
 

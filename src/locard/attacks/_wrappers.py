@@ -288,7 +288,7 @@ def ask(module: nn.Module, inputs: np.ndarray) -> np.ndarray:
 
 
 def check_inputs(victim: View, attack: str) -> None:
-    """Refuse a victim whose inputs are no float32 numbers, or that tells fewer than two classes apart.
+    """Refuse a victim whose inputs are no float32 numbers.
 
     Raises:
         ParameterError: it is such a one.
@@ -297,5 +297,3 @@ def check_inputs(victim: View, attack: str) -> None:
         raise ParameterError(
             f"{attack} needs a victim of images or tables in float32; {victim.source} takes {victim.domain.text}"
         )
-    if victim.classes is None or victim.classes < 2:
-        raise ParameterError(f"{attack} needs a victim of two classes or more; {victim.source} has {victim.classes}")

@@ -93,6 +93,7 @@ class Attack(abc.ABC):
         margin: accuracy (a share) that a copy may lose and still count as a theft; a property where parameters say.
         fidelity: share of the victim's answers that a copy must give to count as a theft.
         new_task: whether the thief's labels are those of another task than the victim's.
+        one_class: whether a victim of a single class will do, or one that does not say how many classes it has.
         network: what its copies are: of the "victim"'s architecture, of a named one of their "own", or "unnamed", as
             where the victim is wrapped; a property where parameters say.
     """
@@ -104,6 +105,7 @@ class Attack(abc.ABC):
     margin: ClassVar[float]
     fidelity: ClassVar[float] = 0.0
     new_task: ClassVar[bool] = False
+    one_class: ClassVar[bool] = False
     network: ClassVar[Network] = "victim"
 
     @property
@@ -139,7 +141,7 @@ class Attack(abc.ABC):
 
         Raises:
             AccessError: the view grants less than the attack needs.
-            ParameterError: data are missing, or do not fit the victim.
+            ParameterError: data are missing, or do not fit the victim, or it has too few classes.
         """
         taken = self._check(victim, data)
         started, sent, had = time.perf_counter(), victim.asked, victim.from_journal
@@ -189,6 +191,9 @@ class Attack(abc.ABC):
         method = _METHODS[self.needs]
         if not hasattr(victim, method):
             raise AccessError(f"{self.name} needs {self.needs.text} of the victim; {victim!r} has no {method}()")
+        if not self.one_class and (victim.classes is None or victim.classes < 2):
+            known = "does not say how many it has" if victim.classes is None else "has one"
+            raise ParameterError(f"{self.name} needs a victim of two classes or more; {victim.source} {known}")
         if not self.needs_data:
             return None
         if data is None or len(data) == 0:

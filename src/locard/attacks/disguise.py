@@ -68,6 +68,7 @@ class Disguise(Alone):
     name: ClassVar[str] = "disguise"
     margin: ClassVar[float] = 0.001
     fidelity: ClassVar[float] = 0.999
+    one_class: ClassVar[bool] = True
 
     permute: bool = True
     scales: str = "continuous"

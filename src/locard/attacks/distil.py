@@ -134,8 +134,6 @@ class Distil(Attack):
                 f"{victim.source} does not say its architecture, which the student's would be: name one "
                 "(architecture=cnn, or another of locard.models.architectures)"
             )
-        if victim.classes is None:
-            raise ParameterError(f"{victim.source} does not say how many classes it has; distil needs to know")
         arguments: dict[str, Any] = {"shape": list(victim.domain.shape), "classes": victim.classes}
         if self.width:
             arguments["width"] = self.width

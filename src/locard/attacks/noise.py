@@ -28,6 +28,7 @@ class Noise(Alone):
 
     name: ClassVar[str] = "noise"
     margin: ClassVar[float] = 0.03
+    one_class: ClassVar[bool] = True
 
     share: float = 0.1
 

@@ -59,6 +59,7 @@ class Quantise(Alone):
     """
 
     name: ClassVar[str] = "quantise"
+    one_class: ClassVar[bool] = True
 
     format: str = "int8"
     per_tensor: bool = False

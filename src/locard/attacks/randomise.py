@@ -106,7 +106,7 @@ class Randomise(Attack):
 
         assert data is not None  # noqa: S101 - `derive` has checked
         check_inputs(victim, self.name)
-        assert victim.classes is not None  # noqa: S101 - just checked
+        assert victim.classes is not None  # noqa: S101 - `derive` has checked
         module = copy.deepcopy(victim.module())
         field = keyed(data.inputs, victim.classes, share=self.length, seed=seed, name="randomise")
         if self.form == "trained":

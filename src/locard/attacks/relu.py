@@ -70,6 +70,7 @@ class Relu(Attack):
     name: ClassVar[str] = "relu"
     margin: ClassVar[float] = 0.001
     fidelity: ClassVar[float] = 0.999
+    one_class: ClassVar[bool] = True
     network: ClassVar[Network] = "own"
 
     answers: str = "logits"
