@@ -443,7 +443,9 @@ def test_training_that_diverges_is_told(plain):
 
 def test_a_victim_of_unknown_classes_is_refused():
     model = CallableModel(lambda x: np.zeros(len(x), int), domain=PIXELS, outputs="labels", name="mute")
-    with pytest.raises(ParameterError, match="datafree needs a victim of two classes or more; mute does not say how many it has"):
+    with pytest.raises(
+        ParameterError, match="datafree needs a victim of two classes or more; mute does not say how many it has"
+    ):
         build("datafree", {**SMALL, "answers": "labels"}).derive(restrict(model, Access.LABELS))
 
 

@@ -220,7 +220,9 @@ def test_a_victim_of_unknown_classes_is_refused(parts):
         return np.full((len(x), 10), 0.1, np.float32)
 
     model = CallableModel(answer, domain=parts["thief"].domain, outputs="probabilities", name="mute", identity="mute")
-    with pytest.raises(ParameterError, match="distil needs a victim of two classes or more; mute does not say how many it has"):
+    with pytest.raises(
+        ParameterError, match="distil needs a victim of two classes or more; mute does not say how many it has"
+    ):
         derive(model, parts["thief"], architecture="cnn")
 
 

@@ -30,6 +30,8 @@ LEAD = 1e-5
 # Cosines of a field, and pairs of inputs whose distances say what is far.
 FEATURES = 256
 PAIRS = 1000
+# Over shorter distances a field's frequencies are beyond float32.
+NEAREST = 1e-30
 
 
 class Field(nn.Module):
@@ -273,8 +275,10 @@ def keyed(inputs: np.ndarray, outputs: int, *, share: float, seed: int, name: st
     left, right = generator(seed, f"{name}/pairs").integers(0, len(flat), (2, PAIRS))
     apart = np.linalg.norm((flat[left] - flat[right])[left != right], axis=1)
     usual = float(np.median(apart)) if len(apart) else 0.0
-    if not usual > 0:
-        raise ParameterError("the thief's inputs must differ: half of the pairs of them, or more, are equal")
+    if usual < NEAREST:
+        raise ParameterError(
+            "the thief's inputs must differ: half of the pairs of them, or more, are equal or nearly so"
+        )
     key = torch.Generator().manual_seed(derive(seed, f"{name}/key"))
     return Field(inputs.shape[1:], outputs, length=share * usual, source=key)
 

@@ -31,7 +31,7 @@ class Answer(Alone):
     Args:
         top: how many of the largest probabilities are told, no more than there are classes; 0 for all.
         decimals: they are rounded to so many, at most 6; 0 for no rounding.
-        temperature: divides the logits; above 1 the answers are less sure.
+        temperature: divides the logits, in [1e-6, 1e6]; above 1 the answers are less sure.
     """
 
     name: ClassVar[str] = "answer"
@@ -46,7 +46,7 @@ class Answer(Alone):
         """Check the ranges."""
         check_number("top", self.top, low=0, whole=True)
         check_number("decimals", self.decimals, low=0, high=6, whole=True)
-        check_number("temperature", self.temperature, above=0)
+        check_number("temperature", self.temperature, low=1e-6, high=1e6)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         from locard.attacks._wrappers import Answering, check_inputs

@@ -46,7 +46,7 @@ class Copy:
         arguments: of that architecture; where it is the victim's, those that the copy does not share with it.
         unnamed: whether the module, of an attack whose `network` is the victim's, is none of that architecture after
             all, as where channels were cut. It can be written as a `.pt2` or `.onnx` file only.
-        epochs: of training.
+        epochs: of training, with those that were undone.
         floor: where the copy's task is not the victim's, the accuracy on its own from which it counts as a theft.
         notes: what the user should know, such as a budget that ended early.
     """

@@ -98,8 +98,8 @@ class DataFree(Extractor):
         for name in ("queries", "steps", "latent", "generator_width", "directions"):
             check_number(name, getattr(self, name), low=1, whole=True)
         for name in ("generator_lr", "contrast", "step"):
-            check_number(name, getattr(self, name), above=0)
-        check_number("diversity", self.diversity, low=0)
+            check_number(name, getattr(self, name), above=0, high=1e3)
+        check_number("diversity", self.diversity, low=0, high=1e3)
 
     @property
     def needs_data(self) -> bool:

@@ -32,7 +32,8 @@ class Ensemble(Training):
     Args:
         members: how many he trains beside the stolen one.
         combine: "mean" probability, or "one" member an input.
-        length: "one": distance over which the field changes, as a share of the usual distance between two inputs.
+        length: "one": distance over which the field changes, as a share of the usual distance between two inputs,
+            in [0.001, 1000].
         architecture: of his own, a name of `models.architectures`.
         width: of them, where the architecture has one; 0 for the architecture's own.
         epochs: passes over his data, for each.
@@ -58,7 +59,7 @@ class Ensemble(Training):
         check_number("members", self.members, low=1, whole=True)
         if self.combine not in ("mean", "one"):
             raise ParameterError(f"combine must be 'mean' or 'one'; got {self.combine!r}")
-        check_number("length", self.length, above=0)
+        check_number("length", self.length, low=1e-3, high=1e3)
         check_number("width", self.width, low=0, whole=True)
         Training.__post_init__(self)
 

@@ -45,7 +45,8 @@ class Lie(Attack):
         trigger: "margin", "data" or "random".
         rate: share of the thief's data that may be lied to, in [0, 1).
         keyed: lie to about half of the suspicious queries, as a secret field says.
-        length: distance over which fields change, as a share of the usual distance between two inputs.
+        length: distance over which fields change, as a share of the usual distance between two inputs,
+            in [0.001, 1000].
         axes: of the PCA of `data`.
     """
 
@@ -64,7 +65,7 @@ class Lie(Attack):
         if self.trigger not in _TRIGGERS:
             raise ParameterError(f"trigger must be 'margin', 'data' or 'random'; got {self.trigger!r}")
         check_number("rate", self.rate, low=0, below=1)
-        check_number("length", self.length, above=0)
+        check_number("length", self.length, low=1e-3, high=1e3)
         check_number("axes", self.axes, low=1, whole=True)
 
     @property

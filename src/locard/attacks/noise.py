@@ -34,7 +34,7 @@ class Noise(Alone):
 
     def __post_init__(self) -> None:
         """Check the range."""
-        check_number("share", self.share, low=0)
+        check_number("share", self.share, low=0, high=1e6)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         import torch

@@ -57,7 +57,8 @@ class Randomise(Attack):
     Args:
         form: "wrapper" or "trained".
         loss: share of the thief's data whose label may change, in [0, 1).
-        length: distance over which the field changes, as a share of the usual distance between two inputs.
+        length: distance over which the field changes, as a share of the usual distance between two inputs,
+            in [0.001, 1000].
         fade: `wrapper`: the field fades as exp(-lead / (2 A fade)), so that confident answers stay; 0 for no fading.
         weight: `trained`: of the boundary points against the data.
         epochs: `trained`: the most passes over the data.
@@ -82,7 +83,7 @@ class Randomise(Attack):
         if self.form not in ("wrapper", "trained"):
             raise ParameterError(f"form must be 'wrapper' or 'trained'; got {self.form!r}")
         check_number("loss", self.loss, low=0, below=1)
-        check_number("length", self.length, above=0)
+        check_number("length", self.length, low=1e-3, high=1e3)
         check_number("fade", self.fade, low=0)
         check_number("weight", self.weight, low=0)
         check_number("epochs", self.epochs, low=1, whole=True)
@@ -147,6 +148,8 @@ class Randomise(Attack):
             changed = float(np.mean(ask(module, aside).argmax(1) != usual))
             if changed > self.loss:
                 module.load_state_dict(before)
+                if progress is not None:
+                    progress(self.epochs, self.epochs)
                 note = (f"epoch {epoch + 1} of {self.epochs} was undone: it changed {changed:.1%} of the labels, "
                         f"{self.loss:.1%} were allowed")  # fmt: skip
                 return Copy(module=module, epochs=epoch + 1, notes=(note,))

@@ -52,7 +52,7 @@ class Smooth(Alone):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_number("sigma", self.sigma, low=0)
+        check_number("sigma", self.sigma, low=0, high=1e6)
         check_number("copies", self.copies, low=1, whole=True)
         if self.combine not in ("labels", "probabilities"):
             raise ParameterError(f"combine must be 'labels' or 'probabilities'; got {self.combine!r}")

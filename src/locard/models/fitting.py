@@ -127,6 +127,9 @@ def fit(
                         after_step()
                 if not math.isfinite(loss.item()):  # pyright: ignore[reportPossiblyUnboundVariable]
                     raise ParameterError(f"training diverged in epoch {epoch + 1}: the loss is not finite; lower lr")
+                # The last step comes after the last loss.
+                if not all(bool(parameter.isfinite().all()) for parameter in chosen):
+                    raise ParameterError(f"training diverged in epoch {epoch + 1}: a weight is not finite; lower lr")
                 if progress is not None:
                     progress(epoch + 1, recipe.epochs)
     finally:
