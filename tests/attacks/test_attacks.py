@@ -1,18 +1,19 @@
 """What every attack keeps, and the rule by which a copy counts as a theft."""
 
 from dataclasses import fields, replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
 from locard.attacks import accept, attacks, build
-from locard.errors import ParameterError
+from locard.errors import AccessError, ParameterError
 from locard.models import restrict
 from locard.models.callable import CallableModel
 from locard.models.fitting import build as network
 from locard.models.torch_module import TorchModel
-from locard.records import Data, Domain, Lineage
+from locard.records import Access, Data, Domain, Lineage
 from locard.testing import ATTACK_LAWS, check_attack
 
 QUICK = {
@@ -158,7 +159,7 @@ def test_parameters_out_of_range_are_refused(name, wrong, message):
         build(name, wrong)
 
 
-COUNTS = [(name, field.name) for name in attacks.names() for field in fields(attacks.get(name))
+COUNTS = [(name, field.name) for name in attacks.names() for field in fields(cast(Any, attacks.get(name)))
           if type(field.default) is int]  # fmt: skip
 
 
@@ -166,6 +167,27 @@ COUNTS = [(name, field.name) for name in attacks.names() for field in fields(att
 def test_a_count_is_a_whole_number(name, count):
     with pytest.raises(ParameterError, match=f"{count} must be a whole number; got 2.5"):
         attacks.get(name)(**{count: 2.5})
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "granted", "words"),
+    [
+        ("extraction", {}, Access.LABELS, ": --param answers=labels needs no more than LABELS"),
+        ("knockoff", {}, Access.LABELS, ": --param answers=labels needs no more than LABELS"),
+        ("datafree", {"estimate": "zeroth-order"}, Access.LABELS, "--param answers=labels estimate=disagreement needs"),
+        ("relu", {}, Access.PROBABILITIES, ": --param answers=probabilities needs no more than PROBABILITIES"),
+        ("relu", {}, Access.LABELS, "has no logits()"),
+        ("distil", {"features": 1.0}, Access.LOGITS, ": --param features=0 needs no more than PROBABILITIES"),
+        ("distil", {}, Access.LABELS, "has no probabilities()"),
+        ("finetune", {}, Access.LOGITS, "has no module()"),
+    ],
+)
+def test_too_little_access_comes_with_what_would_do(name, params, granted, words, victim, parts):
+    attack = build(name, params)
+    with pytest.raises(AccessError, match=f"{name} needs {attack.needs.text} of the victim") as told:
+        attack.derive(restrict(victim, granted), parts["thief"])
+    assert words in str(told.value)
+    assert ("--param" in str(told.value)) is ("--param" in words)
 
 
 def answering(parts, wrong):

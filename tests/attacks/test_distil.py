@@ -210,7 +210,9 @@ def test_labels_are_needed_where_they_have_a_share(victim, parts):
 
 def test_an_architecture_that_nobody_says_is_asked_for(victim, parts):
     model = TorchModel(victim.module(), domain=victim.domain)
-    with pytest.raises(ParameterError, match=r"does not say its architecture.*: name one \(architecture=cnn"):
+    with pytest.raises(
+        ParameterError, match=r"does not say its architecture.*: name one, such as --param architecture=cnn"
+    ):
         derive(model, parts["thief"])
     assert derive(model, parts["thief"], **QUICK, architecture="cnn").architecture == "cnn"
 

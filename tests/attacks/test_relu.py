@@ -260,7 +260,7 @@ def test_probabilities_give_the_same_network_less_the_mean_over_classes():
     with torch.no_grad():
         ours, theirs = (m(x) - m(x).mean(dim=1, keepdim=True) for m in (stolen.module, module))
     assert float((ours - theirs).abs().max()) < 1e-12
-    with pytest.raises(ParameterError, match=r"answers a probability of 0.* give a smaller reach"):
+    with pytest.raises(ParameterError, match=r"answers a probability of 0.* give a smaller --param reach"):
         steal(module, answers="probabilities")
 
 

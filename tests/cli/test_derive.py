@@ -105,7 +105,7 @@ def test_a_failed_theft_is_called_one(home, capsys):
         (["--attack", "quantis"], "unknown attack 'quantis'; did you mean 'quantise'"),
         (
             ["--attack", "extraction", "--access", "labels", "--data", "thief.npz"],
-            "needs PROBABILITIES of the victim; LABELS",
+            "needs PROBABILITIES of the victim; LABELS was granted: --param answers=labels needs no more than LABELS",
         ),
         (["--attack", "finetune"], "finetune needs data of the thief's own; none were given"),
         (["--attack", "prune", "--param", "fraction=much"], "parameter 'fraction' must be float; got 'much'"),
@@ -118,6 +118,19 @@ def test_what_cannot_be_done_is_one_line(home, capsys, words, message):
     assert message in error
     assert error.count("\n") == 1
     assert not Path(home / "copy").exists()
+
+
+def test_a_victim_that_shows_too_little_is_refused_by_what_the_attack_needs(home, capsys):
+    from sklearn.linear_model import LogisticRegression
+
+    skops = pytest.importorskip("skops.io")
+    digits = read("check.npz")
+    assert digits.labels is not None
+    skops.dump(LogisticRegression().fit(digits.inputs.reshape(len(digits), -1), digits.labels), home / "rows.skops")
+    np.savez(home / "rows.npz", x=digits.inputs.reshape(len(digits), -1), y=digits.labels)
+    words = ["--data", home / "rows.npz", "-o", home / "copy.pt2"]
+    assert command("derive", home / "rows.skops", "--attack", "finetune", *words) == 2
+    assert "finetune needs MODULE of the victim; " in capsys.readouterr().err
 
 
 def test_what_is_there_is_not_written_over(home, capsys):

@@ -44,6 +44,7 @@ class Extractor(Attack):
 
     margin: ClassVar[float] = 0.10
     fidelity: ClassVar[float] = 0.80
+    less: ClassVar[dict[str, Any]] = {"answers": "labels"}
     network: ClassVar[Network] = "own"
 
     answers: str = "probabilities"

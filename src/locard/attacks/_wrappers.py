@@ -147,7 +147,7 @@ class Answering(nn.Module):
         logits = self.module(x)
         told = (logits / self.temperature).softmax(1)
         if self.top:
-            told = told * (told >= told.topk(self.top, dim=1).values[:, -1:])
+            told = told * largest(logits, self.top)
         if self.decimals:
             told = torch.round(told * 10**self.decimals) / 10**self.decimals
         return (told + FLOOR).log() + LEAD * chosen(logits)
@@ -259,6 +259,14 @@ def chosen(scores: torch.Tensor) -> torch.Tensor:
     """(n, k) with a 1 where (n, k) scores are largest, the first of equals, and 0 elsewhere."""
     places = torch.arange(scores.shape[1], device=scores.device)
     return (scores.argmax(1, keepdim=True) == places).to(scores.dtype)
+
+
+def largest(scores: torch.Tensor, n: int) -> torch.Tensor:
+    """(m, k) with a 1 at the n largest of each row of (m, k) scores, of equal ones the first, and 0 elsewhere."""
+    least = scores.topk(n, dim=1).values[:, -1:]
+    above, equal = (scores > least).to(scores.dtype), (scores == least).to(scores.dtype)
+    room = n - above.sum(1, keepdim=True)
+    return above + equal * (equal.cumsum(1) <= room)
 
 
 def keyed(inputs: np.ndarray, outputs: int, *, share: float, seed: int, name: str) -> Field:

@@ -1,10 +1,10 @@
 """Output processing: the copy tells less than it knows, as an API may.
 
-Probabilities at a temperature, then only the largest `top`, then rounded; what is not told is 0. The answered class
-never changes: where rounding makes it equal to another it keeps a lead of 1e-5 of itself. The copy's logits are the
-logarithms of what is told, a 0 counting as 1e-9, so probabilities asked of it are those told, brought back to a sum of
-1. By default, the top 1 alone, which is an answer by labels. Wrong labels on purpose are the attack `lie`. Counts as a
-theft without any loss of accuracy, since there is none.
+Probabilities at a temperature, then only the `top` largest, of equal ones the first, then rounded; what is not told is
+0. The answered class never changes: where rounding makes it equal to another it keeps a lead of 1e-5 of itself. The
+copy's logits are the logarithms of what is told, a 0 counting as 1e-9, so probabilities asked of it are those told,
+brought back to a sum of 1. By default, the top 1 alone, which is an answer by labels. Wrong labels on purpose are the
+attack `lie`. Counts as a theft without any loss of accuracy, since there is none.
 """
 
 from __future__ import annotations

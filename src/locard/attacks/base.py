@@ -94,6 +94,7 @@ class Attack(abc.ABC):
         fidelity: share of the victim's answers that a copy must give to count as a theft.
         new_task: whether the thief's labels are those of another task than the victim's.
         one_class: whether a victim of a single class will do, or one that does not say how many classes it has.
+        less: parameters with which it needs less of the victim.
         network: what its copies are: of the "victim"'s architecture, of a named one of their "own", or "unnamed", as
             where the victim is wrapped; a property where parameters say.
     """
@@ -106,6 +107,7 @@ class Attack(abc.ABC):
     fidelity: ClassVar[float] = 0.0
     new_task: ClassVar[bool] = False
     one_class: ClassVar[bool] = False
+    less: ClassVar[dict[str, Any]] = {}
     network: ClassVar[Network] = "victim"
 
     @property
@@ -160,6 +162,24 @@ class Attack(abc.ABC):
                       unnamed=unnamed, lineage=lineage, effort=effort, floor=copy.floor,
                       notes=copy.notes)  # fmt: skip
 
+    @final
+    def check_access(self, granted: Access, shown: str) -> None:
+        """Refuse a victim that shows too little, and name the parameters that would do with what it shows.
+
+        Args:
+            granted: what may be seen of the victim.
+            shown: so much in words, for the message.
+
+        Raises:
+            AccessError: it is less than the attack needs.
+        """
+        if self.needs in granted.implied:
+            return
+        modest: Attack = replace(self, **self.less)  # pyright: ignore[reportArgumentType]
+        words = " ".join(f"{name}={value}" for name, value in self.less.items())
+        instead = f": --param {words} needs no more than {modest.needs.text}" if modest.needs in granted.implied else ""
+        raise AccessError(f"{self.name} needs {self.needs.text} of the victim; {shown}{instead}")
+
     def judge(self, ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> Acceptance:
         """Whether a copy that has the victim's task is still worth having.
 
@@ -188,9 +208,10 @@ class Attack(abc.ABC):
 
     def _check(self, victim: View, data: Data | None) -> Data | None:
         """The data as the victim takes them, or None where none are needed."""
-        method = _METHODS[self.needs]
-        if not hasattr(victim, method):
-            raise AccessError(f"{self.name} needs {self.needs.text} of the victim; {victim!r} has no {method}()")
+        granted = Access(0)
+        for access, method in _METHODS.items():
+            granted |= access if hasattr(victim, method) else Access(0)
+        self.check_access(granted, f"{victim!r} has no {_METHODS[self.needs]}()")
         if not self.one_class and (victim.classes is None or victim.classes < 2):
             known = "does not say how many it has" if victim.classes is None else "has one"
             raise ParameterError(f"{self.name} needs a victim of two classes or more; {victim.source} {known}")

@@ -73,6 +73,8 @@ class DataFree(Extractor):
     """
 
     name: ClassVar[str] = "datafree"
+    less: ClassVar[dict[str, Any]] = {"answers": "labels", "estimate": "disagreement"}
+
     estimate: str = "disagreement"
     queries: int = 50_000
     batch: int = 100
@@ -92,7 +94,8 @@ class DataFree(Extractor):
         Extractor.__post_init__(self)
         if self.estimate == "zeroth-order" and self.answers == "labels":
             raise ParameterError(
-                "zeroth-order takes differences of probabilities, and labels have none: take estimate='disagreement'"
+                "zeroth-order takes differences of probabilities, and labels have none: take "
+                "--param estimate=disagreement"
             )
         check_number("batch", self.batch, low=2, whole=True)
         for name in ("queries", "steps", "latent", "generator_width", "directions"):

@@ -61,6 +61,7 @@ class Distil(Attack):
 
     name: ClassVar[str] = "distil"
     margin: ClassVar[float] = 0.05
+    less: ClassVar[dict[str, Any]] = {"features": 0}
     network: ClassVar[Network] = "own"
 
     temperature: float = 4.0
@@ -131,8 +132,8 @@ class Distil(Attack):
         architecture = self.architecture or victim.lineage.architecture
         if architecture is None:
             raise ParameterError(
-                f"{victim.source} does not say its architecture, which the student's would be: name one "
-                "(architecture=cnn, or another of locard.models.architectures)"
+                f"{victim.source} does not say its architecture, which the student's would be: name one, "
+                "such as --param architecture=cnn"
             )
         arguments: dict[str, Any] = {"shape": list(victim.domain.shape), "classes": victim.classes}
         if self.width:

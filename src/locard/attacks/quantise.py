@@ -86,7 +86,7 @@ class Quantise(Alone):
             if self.format in _FLOATS:
                 coarse = tensor.to(getattr(torch, _FLOATS[self.format]))
                 if bool((coarse.isinf() & tensor.isfinite()).any()):
-                    raise ParameterError(f"{name} goes beyond what {self.format} can hold; take int8")
+                    raise ParameterError(f"{name} goes beyond what {self.format} can hold; take --param format=int8")
                 tensor.copy_(coarse)
             elif tensor.ndim >= 2:
                 tensor.copy_(rounded(tensor, self.format, per_tensor=self.per_tensor, group=self.group))

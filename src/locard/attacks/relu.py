@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -71,6 +71,7 @@ class Relu(Attack):
     margin: ClassVar[float] = 0.001
     fidelity: ClassVar[float] = 0.999
     one_class: ClassVar[bool] = True
+    less: ClassVar[dict[str, Any]] = {"answers": "probabilities"}
     network: ClassVar[Network] = "own"
 
     answers: str = "logits"
@@ -133,7 +134,7 @@ class Relu(Attack):
             if answers.min() <= 0:
                 raise ParameterError(
                     f"{victim.source} answers a probability of 0, which has no logarithm: it is rounded, cut, or asked "
-                    "too far out; give a smaller reach, or have logits granted"
+                    "too far out; give a smaller --param reach, or have logits granted"
                 )
             logs = np.log(answers)
             return logs - logs.mean(axis=1, keepdims=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from locard.cli._options import JournalOption, SeedOption, TrustOption, journal_for, progress
-from locard.errors import AccessError, ArtefactError, ParameterError
+from locard.errors import ArtefactError, ParameterError
 
 if TYPE_CHECKING:
     from locard.attacks import Acceptance, Attack, Stolen
@@ -50,12 +50,13 @@ def derive(
     if output.suffix.lower() in FILES and not output.parent.is_dir():
         raise ParameterError(f"there is no folder {str(output.parent)!r} to write {output.name!r} to; make it first")
     built = build(attack, dict(params(param)))
-    if access is not None and built.needs not in Access.parse(access).implied:
-        raise AccessError(f"{attack} needs {built.needs.text} of the victim; {Access.parse(access).text} was granted")
+    if access is not None:
+        built.check_access(Access.parse(access), f"{Access.parse(access).text} was granted")
     owned, held_out = (None if name is None else read(name) for name in (data, check))
     if held_out is not None and held_out.labels is None:
         raise ParameterError(f"whether a theft succeeded is judged on true labels; {held_out.name} has none")
     victim = load(model, like=None if owned is None else owned.domain, trust=trust)
+    built.check_access(victim.grants, f"{victim.source} gives {victim.grants.text}")
     if output.suffix.lower() not in FILES:
         check_folder(output, built, victim)
     if held_out is not None:
