@@ -182,7 +182,7 @@ def test_a_spent_budget_ends_the_questions_and_not_the_attack(victim, parts):
     thief = thief.take(np.argsort(thief.labels, kind="stable"))
     stolen = derive(victim, thief, budget=200, epochs=40, lr=1e-2, width=8)
     assert stolen.effort.queries == 200
-    assert stolen.notes[0].startswith("trained on 200 of 500 queries: the budget of 200 queries")
+    assert stolen.notes[0].startswith("200 of 500 queries were answered: the budget of 200 queries")
     # The first 200 inputs are of four classes; asked in random order they are of all ten.
     with torch.no_grad():
         given = stolen.module(torch.from_numpy(parts["held out"].inputs)).argmax(dim=1)

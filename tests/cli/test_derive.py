@@ -89,7 +89,7 @@ def test_an_extraction_takes_another_architecture_and_stops_at_its_budget(home, 
     assert command(*words, "--budget", 300, *settings) == 0
     printed = capsys.readouterr().out
     assert "extraction, 300 queries, 1 epochs" in printed
-    assert "note: trained on 300 of 400 queries" in printed
+    assert "note: 300 of 400 queries were answered: the budget of 300" in printed
     assert folder.read_card(home / "copy").architecture == "cnn"
 
 

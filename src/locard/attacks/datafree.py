@@ -129,9 +129,8 @@ class DataFree(Extractor):
         x, y = bought.x[: bought.count], bought.y[: bought.count]
         fit(module, x.numpy(), y.numpy(), recipe=self.recipe, seed=seed,
             objective=lambda inputs, rows: rounds.loss(module(inputs), y[rows]).mean())  # fmt: skip
-        ended = f"trained on {bought.count} of {self.queries} queries: {bought.spent}"
         return Copy(module=module, architecture=self.architecture, arguments=arguments, epochs=self.epochs,
-                    notes=() if bought.spent is None else (ended,))  # fmt: skip
+                    notes=bought.notes)  # fmt: skip
 
 
 class Memory:
@@ -151,15 +150,15 @@ class Memory:
     def __init__(self, victim: LabelView, access: Access, most: int) -> None:
         import torch
 
-        self._answers, self._domain, self.count = Answers(victim, access), victim.domain, 0
+        self._answers, self._domain, self.count = Answers(victim, access, most=most), victim.domain, 0
         self.x = torch.empty((most, *victim.domain.shape))
         soft = access is Access.PROBABILITIES
         self.y = torch.empty((most, victim.classes or 0)) if soft else torch.empty(most, dtype=torch.int64)
 
     @property
-    def spent(self) -> str | None:
-        """What the view said when its budget ended, or None."""
-        return self._answers.spent
+    def notes(self) -> tuple[str, ...]:
+        """A note where the budget ended early."""
+        return self._answers.notes
 
     def ask(self, wanted: torch.Tensor) -> slice:
         """The rows of `x` and `y` that now hold these inputs, as the domain delivers them, and their answers.

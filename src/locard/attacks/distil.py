@@ -103,7 +103,7 @@ class Distil(Attack):
         classes = arguments["classes"]
         # In random order, so that a budget that ends early leaves no class out.
         data = data.take(generator(seed, "distil/order").permutation(len(data)))
-        answers = Answers(victim, Access.PROBABILITIES)
+        answers = Answers(victim, Access.PROBABILITIES, most=len(data))
         given = answers.ask(data.inputs)
         inputs, taught = data.inputs[: len(given)], torch.from_numpy(softened(given, self.temperature))
         labels = None if data.labels is None or self.alpha == 1 else torch.from_numpy(data.labels[: len(given)])
