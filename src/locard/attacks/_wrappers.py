@@ -17,7 +17,7 @@ from torch import nn
 
 from locard.errors import ParameterError
 from locard.models.base import NETWORK_BATCH
-from locard.models.torch_module import evaluating
+from locard.models.torch_module import device_of, evaluating
 from locard.seeds import derive, generator
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ def keyed(inputs: np.ndarray, outputs: int, *, share: float, seed: int, name: st
 def ask(module: nn.Module, inputs: np.ndarray) -> np.ndarray:
     """(n, classes) logits of a module of the thief's own, in evaluation mode."""
     with evaluating(module), torch.inference_mode():
-        parts = [module(torch.from_numpy(inputs[at : at + NETWORK_BATCH].copy())).numpy()
+        parts = [module(torch.from_numpy(inputs[at : at + NETWORK_BATCH].copy()).to(device_of(module))).cpu().numpy()
                  for at in range(0, len(inputs), NETWORK_BATCH)]  # fmt: skip
     return np.concatenate(parts)
 

@@ -28,7 +28,7 @@ from locard.attacks._head import before_head, head
 from locard.attacks.base import Attack, Copy, Network, attacks
 from locard.errors import ParameterError, check_number
 from locard.models.fitting import Recipe, build, fit, reproducible
-from locard.models.torch_module import evaluating
+from locard.models.torch_module import device_of, evaluating
 from locard.records import Access, Data
 from locard.seeds import derive, generator
 
@@ -181,6 +181,6 @@ def penultimate(module: nn.Module, inputs: np.ndarray, classes: int) -> torch.Te
 
     with evaluating(module), torch.no_grad(), before_head(module, classes) as seen:
         for start in range(0, len(inputs), _BATCH):
-            module(torch.from_numpy(inputs[start : start + _BATCH].copy()))
-    hints = torch.cat(seen)
+            module(torch.from_numpy(inputs[start : start + _BATCH].copy()).to(device_of(module)))
+    hints = torch.cat(seen).cpu()
     return hints / hints.square().mean().sqrt().clamp_min(1e-12)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from locard.errors import ParameterError, check_number, need
+from locard.models.torch_module import device_of
 from locard.seeds import derive
 
 if TYPE_CHECKING:
@@ -83,8 +84,8 @@ def fit(
         seed: of the order of the inputs, and of dropout where the module has it.
         parameters: what to train; None for all. When only some are trained, the module stays in evaluation mode, so
             that the statistics of its normalisation layers stay as they are.
-        objective: maps the inputs of one step and their row numbers to the loss, in torch; None for the cross-entropy
-            of the module's answers with the targets.
+        objective: maps the inputs of one step, on the module's device, and their row numbers to the loss, in torch;
+            None for the cross-entropy of the module's answers with the targets.
         after_step: called after each step, to put a constraint back.
         progress: called with (done, wanted) epochs.
 
@@ -99,8 +100,9 @@ def fit(
         raise ParameterError(f"training needs one target an input; got {len(inputs)} inputs, targets {targets.shape}")
     chosen = list(module.parameters() if parameters is None else parameters)
     real = np.float64 if any(parameter.dtype == torch.float64 for parameter in module.parameters()) else np.float32
-    x = torch.from_numpy(np.array(inputs, real))
-    y = torch.from_numpy(np.array(targets, real if targets.ndim == 2 else None))
+    device = device_of(module)
+    x = torch.from_numpy(np.array(inputs, real)).to(device)
+    y = torch.from_numpy(np.array(targets, real if targets.ndim == 2 else None)).to(device)
     frozen = {id(p): p.requires_grad for p in module.parameters()}
     batches = math.ceil(len(x) / recipe.batch)
     order = torch.Generator().manual_seed(derive(seed, "fit/order"))
