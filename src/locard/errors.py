@@ -85,6 +85,7 @@ def check_number(
     high: float | None = None,
     above: float | None = None,
     below: float | None = None,
+    whole: bool = False,
 ) -> None:
     """Refuse a number outside an interval, always with the same sentence.
 
@@ -95,13 +96,16 @@ def check_number(
         high: largest allowed value, included.
         above: excluded lower end.
         below: excluded upper end.
+        whole: whether it is a count, which no float is.
 
     Raises:
-        ParameterError: the value is no finite number or lies outside.
+        ParameterError: the value is no finite number, no whole one, or lies outside.
     """
     left = f"[{low}" if low is not None else f"({above}" if above is not None else "(-inf"
     right = f"{high}]" if high is not None else f"{below})" if below is not None else "inf)"
     number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < inf  # pyright: ignore[reportUnnecessaryIsInstance]
+    if whole and number and not isinstance(value, int):
+        raise ParameterError(f"{name} must be a whole number; got {value!r}")
     if (
         not number
         or (low is not None and value < low)

@@ -9,7 +9,7 @@ from locard.attacks._wrappers import Answering
 from locard.errors import ParameterError
 from locard.models import exported, load, onnx, restrict
 from locard.models.torch_module import TorchModel
-from locard.records import Access
+from locard.records import Access, Domain
 
 
 def derive(victim, **params):
@@ -64,6 +64,39 @@ def test_a_tie_made_by_rounding_leaves_the_answered_class_first():
     assert got.exp()[0].tolist() == pytest.approx([0.4, 0.4, 0.1], abs=1e-5)
     many = torch.linspace(0, 0.01, 30)[None]
     assert Answering(torch.nn.Identity(), temperature=1.0, top=0, decimals=1)(many).argmax() == 29
+
+
+@pytest.mark.parametrize(
+    ("scores", "top", "told"),
+    [
+        ([1.0, 1.0, 1.0, 1.0], 1, [0]),
+        ([1.0, 1.0, 1.0, 1.0], 3, [0, 1, 2]),
+        ([1.0, 2.0, 1.0, 3.0], 3, [0, 1, 3]),
+        ([0.0, 2.0, 2.0, 2.0], 2, [1, 2]),
+        ([1.0, 2.0, 3.0, 0.0], 4, [0, 1, 2, 3]),
+    ],
+)
+def test_of_equal_probabilities_the_first_are_told(scores, top, told):
+    got = Answering(torch.nn.Identity(), temperature=1.0, top=top, decimals=0)(torch.tensor([scores]))
+    assert np.flatnonzero(got.exp()[0] > 1e-6).tolist() == told
+
+
+def test_probabilities_that_a_temperature_makes_equal_leave_the_answered_class_first():
+    got = Answering(torch.nn.Identity(), temperature=1e6, top=1, decimals=0)(torch.tensor([[0.0, 1e-3, 2e-3]]))
+    assert np.flatnonzero(got.exp()[0] > 1e-6).tolist() == [2]
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_equal_probabilities_are_told_alike_from_a_file(suffix, tmp_path):
+    domain = Domain(kind="tabular", shape=(4,))
+    same = torch.nn.Linear(4, 4, bias=False)
+    torch.nn.init.eye_(same.weight)
+    copy = TorchModel(Answering(same, temperature=1.0, top=2, decimals=0), domain=domain)
+    (exported.save if suffix == ".pt2" else onnx.export)(copy, tmp_path / f"copy{suffix}")
+    x = np.array([[1, 1, 1, 1], [0, 2, 2, 2], [1, 3, 1, 1]], np.float32)
+    here, there = (probabilities(one, x) for one in (copy, load(tmp_path / f"copy{suffix}", trust=True)))
+    assert np.array_equal(here > 1e-6, [[1, 1, 0, 0], [0, 1, 1, 0], [1, 1, 0, 0]])
+    np.testing.assert_allclose(here, there, atol=1e-6)
 
 
 @pytest.mark.parametrize(

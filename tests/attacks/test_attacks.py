@@ -1,14 +1,19 @@
 """What every attack keeps, and the rule by which a copy counts as a theft."""
 
+from dataclasses import fields, replace
+from typing import Any, cast
+
 import numpy as np
 import pytest
+import torch
 
 from locard.attacks import accept, attacks, build
-from locard.errors import ParameterError
+from locard.errors import AccessError, ParameterError
 from locard.models import restrict
 from locard.models.callable import CallableModel
+from locard.models.fitting import build as network
 from locard.models.torch_module import TorchModel
-from locard.records import Data, Domain
+from locard.records import Access, Data, Domain, Lineage
 from locard.testing import ATTACK_LAWS, check_attack
 
 QUICK = {
@@ -86,6 +91,31 @@ def test_unlabelled_data_are_refused(victim, parts):
         derive("finetune", victim, bare)
 
 
+def finite(stolen, data):
+    with torch.no_grad():
+        answers = stolen.module(torch.from_numpy(data.inputs[:20]))
+    return bool(answers.isfinite().all()) and all(bool(one.isfinite().all()) for one in stolen.module.parameters())
+
+
+@EVERY
+def test_a_victim_of_one_class_is_refused_where_there_is_nothing_to_learn(name, parts):
+    module = network("cnn", {"shape": [1, 8, 8], "classes": 1, "width": 8}, seed=0)
+    single = TorchModel(module, domain=parts["thief"].domain, lineage=Lineage(architecture="cnn"), source="single")
+    thief = parts["thief"].take(np.arange(60))
+    if name in {"disguise", "noise", "prune", "prune-channels", "quantise", "transfer"}:
+        labels = thief.labels if name == "transfer" else np.zeros(60, np.int64)
+        assert finite(derive(name, single, replace(thief, labels=labels)), thief)
+    else:
+        with pytest.raises(ParameterError, match=f"{name} needs a victim of two classes or more; single has one"):
+            derive(name, single, thief)
+
+
+@pytest.mark.parametrize("name", sorted(set(QUICK) - {"transfer"}))
+def test_data_of_one_class_give_a_copy(name, victim, parts):
+    one = replace(parts["thief"].take(np.arange(60)), labels=np.full(60, 3))
+    assert finite(derive(name, victim, one), one)
+
+
 def test_unknown_names_and_parameters_come_with_the_nearest():
     with pytest.raises(ParameterError, match="unknown attack 'finetun'; did you mean 'finetune'"):
         build("finetun")
@@ -110,6 +140,15 @@ def test_unknown_names_and_parameters_come_with_the_nearest():
         ("quantise", {"format": "int3"}, "format must be one of fp16, bf16, int16, int8, int4, nf4; got 'int3'"),
         ("quantise", {"group": -1}, "group must lie in"),
         ("noise", {"share": -0.1}, "share must lie in"),
+        ("lie", {"length": 1e-40}, r"length must lie in \[0.001, 1000.0\]; got 1e-40"),
+        ("randomise", {"length": 1e-40}, r"length must lie in \[0.001, 1000.0\]; got 1e-40"),
+        ("ensemble", {"length": 1e-40}, r"length must lie in \[0.001, 1000.0\]; got 1e-40"),
+        ("answer", {"temperature": 1e-40}, "temperature must lie in"),
+        ("noise", {"share": 1e40}, "share must lie in"),
+        ("smooth", {"sigma": 1e40}, "sigma must lie in"),
+        ("merge", {"scale": 1e40}, "scale must lie in"),
+        ("datafree", {"contrast": 1e40}, "contrast must lie in"),
+        ("datafree", {"diversity": 1e40}, "diversity must lie in"),
         ("extraction", {"answers": "logits"}, "answers must be 'probabilities' or 'labels'; got 'logits'"),
         ("extraction", {"queries": -1}, "queries must lie in"),
         ("extraction", {"width": -1}, "width must lie in"),
@@ -118,6 +157,37 @@ def test_unknown_names_and_parameters_come_with_the_nearest():
 def test_parameters_out_of_range_are_refused(name, wrong, message):
     with pytest.raises(ParameterError, match=message):
         build(name, wrong)
+
+
+COUNTS = [(name, field.name) for name in attacks.names() for field in fields(cast(Any, attacks.get(name)))
+          if type(field.default) is int]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTS)
+def test_a_count_is_a_whole_number(name, count):
+    with pytest.raises(ParameterError, match=f"{count} must be a whole number; got 2.5"):
+        attacks.get(name)(**{count: 2.5})
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "granted", "words"),
+    [
+        ("extraction", {}, Access.LABELS, ": --param answers=labels needs no more than LABELS"),
+        ("knockoff", {}, Access.LABELS, ": --param answers=labels needs no more than LABELS"),
+        ("datafree", {"estimate": "zeroth-order"}, Access.LABELS, "--param answers=labels estimate=disagreement needs"),
+        ("relu", {}, Access.PROBABILITIES, ": --param answers=probabilities needs no more than PROBABILITIES"),
+        ("relu", {}, Access.LABELS, "has no logits()"),
+        ("distil", {"features": 1.0}, Access.LOGITS, ": --param features=0 needs no more than PROBABILITIES"),
+        ("distil", {}, Access.LABELS, "has no probabilities()"),
+        ("finetune", {}, Access.LOGITS, "has no module()"),
+    ],
+)
+def test_too_little_access_comes_with_what_would_do(name, params, granted, words, victim, parts):
+    attack = build(name, params)
+    with pytest.raises(AccessError, match=f"{name} needs {attack.needs.text} of the victim") as told:
+        attack.derive(restrict(victim, granted), parts["thief"])
+    assert words in str(told.value)
+    assert ("--param" in str(told.value)) is ("--param" in words)
 
 
 def answering(parts, wrong):

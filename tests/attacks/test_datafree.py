@@ -235,7 +235,7 @@ def test_a_spent_budget_ends_the_questions_and_not_the_attack(plain, estimate):
     stolen = attack.derive(view(session, Access.PROBABILITIES))
     assert stolen.effort.queries == session.asked == 207
     (note,) = stolen.notes
-    assert note.startswith("trained on 207 of 500 queries: the budget of 207 queries")
+    assert note.startswith("207 of 500 queries were answered: the budget of 207 queries")
     assert attack.derive(restrict(plain, Access.PROBABILITIES, budget=500)).notes == ()
 
 
@@ -443,7 +443,9 @@ def test_training_that_diverges_is_told(plain):
 
 def test_a_victim_of_unknown_classes_is_refused():
     model = CallableModel(lambda x: np.zeros(len(x), int), domain=PIXELS, outputs="labels", name="mute")
-    with pytest.raises(ParameterError, match="mute does not say how many classes it has"):
+    with pytest.raises(
+        ParameterError, match="datafree needs a victim of two classes or more; mute does not say how many it has"
+    ):
         build("datafree", {**SMALL, "answers": "labels"}).derive(restrict(model, Access.LABELS))
 
 
@@ -459,7 +461,7 @@ def test_derive_needs_no_data(plain, tmp_path, ending, capsys):
     assert run(words) == 0
     printed = capsys.readouterr().out
     assert "datafree, 90 queries, 1 epochs" in printed
-    assert "note: trained on 90 of 100 queries: the budget of 90 queries" in printed
+    assert "note: 90 of 100 queries were answered: the budget of 90 queries" in printed
     copy = load(str(out), trust=True)
     assert copy.lineage.derived_by == "datafree"
     assert copy.lineage.parent == load(str(tmp_path / "victim")).digest

@@ -107,6 +107,24 @@ def test_at_the_usual_width_vectors_do_not_look_alike_either_unless_of_one_sign(
     assert {tensor: one for tensor, one in alike.items() if one >= ALIKE} == {}
 
 
+def test_vectors_of_one_sign_are_less_alike_than_those_of_a_stranger(trained, parts):
+    thief = parts["thief"]
+    other = TorchModel(network("resnet", {"shape": [1, 8, 8], "classes": 10, "width": 8}, seed=1), domain=thief.domain,
+                       mean=(0.3,), std=(0.4,))  # fmt: skip
+    fit(other.module(), thief.inputs, thief.labels, recipe=Recipe(epochs=10, lr=1e-2, batch=50), seed=1)
+    for model, stranger in ((trained["resnet"], other), (other, trained["resnet"])):
+        before, after, foreign = map(tensors, (model.module(), derive(model).module, stranger.module()))
+        signed = [name for name, v in before.items() if v.ndim == 1 and ((v > 0).all() or (v < 0).all())]
+        assert {name for name in before if name.endswith("running_var")} <= set(signed)
+        for name in signed:
+            v, w = before[name], after[name]
+            left = abs(cosine(v, w))
+            # The floor of a vector whose sign could not be turned round.
+            if (np.sign(v) == np.sign(w)).all():
+                assert left >= np.abs(v).min() / np.linalg.norm(v) - 1e-6
+            assert left < abs(cosine(v, foreign[name])), name
+
+
 def test_a_fine_tuned_copy_is_disguised_too(victim, parts):
     tuned = build("finetune", {"epochs": 1}).derive(restrict(victim, Access.MODULE), parts["thief"])
     model = TorchModel(tuned.module, domain=victim.domain)

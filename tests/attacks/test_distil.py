@@ -182,7 +182,7 @@ def test_a_spent_budget_ends_the_questions_and_not_the_attack(victim, parts):
     thief = thief.take(np.argsort(thief.labels, kind="stable"))
     stolen = derive(victim, thief, budget=200, epochs=40, lr=1e-2, width=8)
     assert stolen.effort.queries == 200
-    assert stolen.notes[0].startswith("trained on 200 of 500 queries: the budget of 200 queries")
+    assert stolen.notes[0].startswith("200 of 500 queries were answered: the budget of 200 queries")
     # The first 200 inputs are of four classes; asked in random order they are of all ten.
     with torch.no_grad():
         given = stolen.module(torch.from_numpy(parts["held out"].inputs)).argmax(dim=1)
@@ -210,7 +210,9 @@ def test_labels_are_needed_where_they_have_a_share(victim, parts):
 
 def test_an_architecture_that_nobody_says_is_asked_for(victim, parts):
     model = TorchModel(victim.module(), domain=victim.domain)
-    with pytest.raises(ParameterError, match=r"does not say its architecture.*: name one \(architecture=cnn"):
+    with pytest.raises(
+        ParameterError, match=r"does not say its architecture.*: name one, such as --param architecture=cnn"
+    ):
         derive(model, parts["thief"])
     assert derive(model, parts["thief"], **QUICK, architecture="cnn").architecture == "cnn"
 
@@ -220,7 +222,9 @@ def test_a_victim_of_unknown_classes_is_refused(parts):
         return np.full((len(x), 10), 0.1, np.float32)
 
     model = CallableModel(answer, domain=parts["thief"].domain, outputs="probabilities", name="mute", identity="mute")
-    with pytest.raises(ParameterError, match="mute does not say how many classes it has; distil needs to know"):
+    with pytest.raises(
+        ParameterError, match="distil needs a victim of two classes or more; mute does not say how many it has"
+    ):
         derive(model, parts["thief"], architecture="cnn")
 
 

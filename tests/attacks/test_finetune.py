@@ -88,6 +88,6 @@ class Bare(torch.nn.Module):
 
 def test_a_layer_that_cannot_draw_itself_keeps_its_weights(parts):
     model = TorchModel(Bare(), domain=parts["thief"].domain)
-    message = "head='fresh' needs a last layer that can draw its own weights; Bare has no reset_parameters. Take head="
+    message = "needs a last layer that can draw its own weights; Bare has no reset_parameters. Take --param head=kept"
     with pytest.raises(ParameterError, match=message):
         derive("finetune", model, parts["thief"], head="fresh")

@@ -138,7 +138,7 @@ def test_what_half_precision_cannot_hold_is_refused(parts):
     layer = torch.nn.Linear(64, 10)
     layer.weight.data[0, 0] = 1e5
     model = TorchModel(torch.nn.Sequential(torch.nn.Flatten(), layer), domain=parts["thief"].domain)
-    with pytest.raises(ParameterError, match=r"1\.weight goes beyond what fp16 can hold; take int8"):
+    with pytest.raises(ParameterError, match=r"1\.weight goes beyond what fp16 can hold; take --param format=int8"):
         derive("quantise", model, format="fp16")
     assert np.isfinite(arrays(derive("quantise", model, format="bf16").module)["1.weight"]).all()
 

@@ -1,5 +1,6 @@
 """Boundary randomisation: what may change and what may not."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -182,8 +183,12 @@ def test_training_keeps_the_labels_of_data(victim, parts, trained):
 
 
 def test_training_that_costs_too_much_is_undone(victim, parts):
-    stolen = derive(victim, parts["thief"], form="trained", epochs=3, lr=0.1, loss=0.0)
+    told = []
+    stolen = derive(victim, parts["thief"], progress=lambda *one: told.append(one), form="trained", epochs=3, lr=0.1,
+                    loss=0.0)  # fmt: skip
+    # It was trained, and paid for.
     assert stolen.effort.epochs == 1
+    assert told[-1] == (3, 3)
     (note,) = stolen.notes
     assert note.startswith("epoch 1 of 3 was undone: it changed ")
     assert note.endswith("% of the labels, 0.0% were allowed")
@@ -196,6 +201,11 @@ def test_too_few_inputs_are_refused(victim, parts):
         derive(victim, parts["thief"].take(np.arange(4)), form="trained")
     with pytest.raises(ParameterError, match="half of the pairs of them, or more, are equal"):
         derive(victim, parts["thief"].take(np.zeros(10, np.int64)))
+    # Distances of 1e-37 have no frequency in float32.
+    close = TorchModel(victim.module(), domain=replace(victim.domain, bounds=None, quantum=None))
+    tiny = replace(parts["thief"], inputs=parts["thief"].inputs * np.float32(1e-37), domain=close.domain)
+    with pytest.raises(ParameterError, match="are equal or nearly so"):
+        derive(close, tiny)
 
 
 def test_a_victim_that_never_changes_its_label_has_no_boundary(parts):
@@ -214,7 +224,7 @@ def test_words_and_single_classes_are_refused(parts):
     with pytest.raises(ParameterError, match=r"randomise needs a victim of images or tables in float32; .* tokens"):
         derive(TorchModel(module, domain=domain), data)
     single = TorchModel(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 1)), domain=parts["thief"].domain)
-    with pytest.raises(ParameterError, match=r"randomise needs a victim of two classes or more; .* has 1"):
+    with pytest.raises(ParameterError, match=r"randomise needs a victim of two classes or more; .* has one"):
         derive(single, parts["thief"].take(np.flatnonzero(parts["thief"].labels == 0)))
 
 

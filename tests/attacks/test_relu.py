@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from locard.attacks import accept, build
+from locard.attacks._relu_layers import layers as solved
 from locard.attacks._relu_layers import signs
 from locard.attacks._relu_lines import Space, stretches
 from locard.attacks._relu_search import Search
@@ -231,7 +232,23 @@ def test_a_dead_unit_is_not_found_and_the_copy_is_exact_where_it_looked():
     stolen = steal(module, bounds=BOX)
     assert stolen.arguments["hidden"] == [13]
     assert error(stolen, module, BOX) < 1e-12
-    assert stolen.notes[0].startswith("13 hidden units; on 1,024 inputs the copy is off by at most ")
+    assert stolen.notes[0].startswith(
+        "13 hidden units; on 128 inputs that it was not fitted to, the copy is off by at "
+    )
+
+
+def test_a_copy_is_judged_on_inputs_that_it_was_not_fitted_to(monkeypatch):
+    fitted, module, source = [], network(10, 15, 2), np.random.default_rng(0)
+    monkeypatch.setattr("locard.attacks.relu.layers", lambda *given: fitted.append(given[0].x) or solved(*given))
+
+    def ask(x):
+        return ask_of(module)(x) + 1e-6 * source.normal(size=(len(x), 2))
+
+    model = CallableModel(ask, domain=as_model(module).domain, outputs="logits", classes=2, name="noisy")
+    note = build("relu", {"lines": 24}).derive(restrict(model, Access.LOGITS)).notes[0]
+    assert note.startswith("15 hidden units; on 3 inputs that it was not fitted to")
+    # Three lines of three points are left out.
+    assert len(fitted[0]) == 3 * (24 - 3)
 
 
 @pytest.mark.parametrize(("bounds", "spares"), [(BOX, 2), (None, 4)])
@@ -260,7 +277,7 @@ def test_probabilities_give_the_same_network_less_the_mean_over_classes():
     with torch.no_grad():
         ours, theirs = (m(x) - m(x).mean(dim=1, keepdim=True) for m in (stolen.module, module))
     assert float((ours - theirs).abs().max()) < 1e-12
-    with pytest.raises(ParameterError, match=r"answers a probability of 0.* give a smaller reach"):
+    with pytest.raises(ParameterError, match=r"answers a probability of 0.* give a smaller --param reach"):
         steal(module, answers="probabilities")
 
 

@@ -262,3 +262,7 @@ def test_what_cannot_be_done_is_said(victim, stranger, parts):
     for name, value in wrongs.items():
         with pytest.raises(ParameterError, match=f"{name} must lie in"):
             transferability(model, model, data, **{name: value})
+    wrongs = dict.fromkeys(("n", "steps", "aimed_steps"), 10.5)
+    for name, value in wrongs.items():
+        with pytest.raises(ParameterError, match=f"{name} must be a whole number; got 10.5"):
+            transferability(model, model, data, **{name: value})

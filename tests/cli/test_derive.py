@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import locard
+from locard.attacks import Attack
 from locard.cli import run
 from locard.data import read
-from locard.models import folder, restrict
+from locard.models import exported, folder, restrict
 from locard.models.fitting import Recipe, build, fit
 from locard.models.torch_module import TorchModel
 from locard.records import Access
@@ -87,7 +89,7 @@ def test_an_extraction_takes_another_architecture_and_stops_at_its_budget(home, 
     assert command(*words, "--budget", 300, *settings) == 0
     printed = capsys.readouterr().out
     assert "extraction, 300 queries, 1 epochs" in printed
-    assert "note: trained on 300 of 400 queries" in printed
+    assert "note: 300 of 400 queries were answered: the budget of 300" in printed
     assert folder.read_card(home / "copy").architecture == "cnn"
 
 
@@ -103,7 +105,7 @@ def test_a_failed_theft_is_called_one(home, capsys):
         (["--attack", "quantis"], "unknown attack 'quantis'; did you mean 'quantise'"),
         (
             ["--attack", "extraction", "--access", "labels", "--data", "thief.npz"],
-            "needs PROBABILITIES of the victim; LABELS",
+            "needs PROBABILITIES of the victim; LABELS was granted: --param answers=labels needs no more than LABELS",
         ),
         (["--attack", "finetune"], "finetune needs data of the thief's own; none were given"),
         (["--attack", "prune", "--param", "fraction=much"], "parameter 'fraction' must be float; got 'much'"),
@@ -118,22 +120,58 @@ def test_what_cannot_be_done_is_one_line(home, capsys, words, message):
     assert not Path(home / "copy").exists()
 
 
+def test_a_victim_that_shows_too_little_is_refused_by_what_the_attack_needs(home, capsys):
+    from sklearn.linear_model import LogisticRegression
+
+    skops = pytest.importorskip("skops.io")
+    digits = read("check.npz")
+    assert digits.labels is not None
+    skops.dump(LogisticRegression().fit(digits.inputs.reshape(len(digits), -1), digits.labels), home / "rows.skops")
+    np.savez(home / "rows.npz", x=digits.inputs.reshape(len(digits), -1), y=digits.labels)
+    words = ["--data", home / "rows.npz", "-o", home / "copy.pt2"]
+    assert command("derive", home / "rows.skops", "--attack", "finetune", *words) == 2
+    assert "finetune needs MODULE of the victim; " in capsys.readouterr().err
+
+
 def test_what_is_there_is_not_written_over(home, capsys):
     (home / "copy").mkdir()
     assert command("derive", "victim", "--attack", "noise", "-o", home / "copy") == 2
     assert "is there already; name another, or remove it" in capsys.readouterr().err
 
 
-def test_a_model_without_a_named_architecture_goes_to_a_file(home, capsys):
-    import torch
+@pytest.fixture
+def unasked(monkeypatch):
+    """The attack itself must not begin."""
+    monkeypatch.setattr(Attack, "derive", lambda *_, **__: pytest.fail("the attack began"))
 
+
+def test_a_model_without_a_named_architecture_goes_to_a_file(home, capsys, unasked):
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-    from locard.models import exported
-
     exported.save(TorchModel(module, domain=toy_domain()), home / "bare.pt2")
     words = ["derive", home / "bare.pt2", "--trust", "--attack", "noise", "-o"]
     assert command(*words, home / "copy") == 2
-    assert "does not say its own: write a .pt2 or .onnx file" in capsys.readouterr().err
+    assert f"does not say its own: write a file with -o {home}/copy.pt2 or" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("attack", ["answer", "ensemble", "lie", "preprocess", "randomise", "smooth"])
+def test_what_is_wrapped_goes_to_a_file(home, capsys, unasked, attack):
+    assert command("derive", "victim", "--attack", attack, "--data", "thief.npz", "-o", home / "copy") == 2
+    assert f"what {attack} makes is of no named architecture, as a folder needs: write" in capsys.readouterr().err
+
+
+def test_an_extraction_from_a_model_without_a_named_architecture_goes_to_a_folder(home):
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    exported.save(TorchModel(module, domain=toy_domain()), home / "bare.pt2")
+    words = ["--trust", "--attack", "extraction", "--data", "thief.npz", "--param", "epochs=1", "-o", home / "copy"]
+    assert command("derive", home / "bare.pt2", *words) == 0
+    assert folder.read_card(home / "copy").architecture == "cnn"
+
+
+def test_what_turns_out_to_have_no_named_architecture_is_kept_in_the_folder(home, capsys):
+    words = ["--attack", "prune-channels", "--param", "recovery=0", "-o", home / "copy"]
+    assert command("derive", "victim", *words) == 0
+    assert f"{home}/copy/model.pt2: prune-channels" in capsys.readouterr().out
+    assert locard.load(home / "copy/model.pt2", trust=True).lineage.derived_by == "prune-channels"
 
 
 def test_what_the_copy_is_judged_by_is_read_before_anything_is_asked(home, capsys):

@@ -137,6 +137,36 @@ class AnotherOnceWritten(Sound):
         return Copy(module=Turncoat(copy.deepcopy(victim.module())), unnamed=True)
 
 
+class HangsOnThreads(Sound):
+    __slots__ = ()
+
+    def _steal(self, victim, data, *, seed, progress):
+        return Sound._steal(self, victim, data, seed=torch.get_num_threads(), progress=progress)
+
+
+class InSinglePrecision(Sound):
+    __slots__ = ()
+
+    def _steal(self, victim, data, *, seed, progress):
+        return Copy(module=Sound._steal(self, victim, data, seed=seed, progress=progress).module.float())
+
+
+class ByTheKindsOfLayers(Sound):
+    __slots__ = ()
+
+    def _steal(self, victim, data, *, seed, progress):
+        stolen = Sound._steal(self, victim, data, seed=seed, progress=progress)
+        [part for part in stolen.module.modules() if isinstance(part, torch.nn.Linear)][-1].bias.data.zero_()
+        return stolen
+
+
+class NamesItsArchitecture(Sound):
+    __slots__ = ()
+
+    def _steal(self, victim, data, *, seed, progress):
+        return Copy(module=copy.deepcopy(victim.module()), architecture="cnn")
+
+
 BREAKERS = {
     "named": OtherName,
     "same-seed": NeverTheSame,
@@ -148,6 +178,9 @@ BREAKERS = {
     "budget": KeepsQuiet,
     "progress": GoesBack,
     "written": AnotherOnceWritten,
+    "threads": HangsOnThreads,
+    "float64": InSinglePrecision,
+    "file": ByTheKindsOfLayers,
 }
 
 
@@ -172,6 +205,12 @@ def test_every_law_can_be_broken(registered, law):
     registered(BREAKERS[law])
     with pytest.raises(ConformanceError):
         check_attack("sound", law)
+
+
+def test_a_copy_of_another_network_than_was_said_breaks_the_law_of_papers(registered):
+    registered(NamesItsArchitecture)
+    with pytest.raises(ConformanceError, match="said to be of the network 'victim'; this one names cnn"):
+        check_attack("sound", "papers")
 
 
 def test_a_broken_law_says_which(registered):

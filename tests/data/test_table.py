@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -192,6 +192,7 @@ SOUND = sound_bytes()
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, len(SOUND) - 1), bit=st.integers(0, 7), cut=st.booleans())
+@example(at=SOUND.index(b"u"), bit=7, cut=False)
 def test_damaged_parquet_is_told_or_harmless(tmp_path, at, bit, cut):
     raw = bytearray(SOUND)
     raw[at] ^= 1 << bit

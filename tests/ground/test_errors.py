@@ -33,6 +33,9 @@ def test_unknown_names_come_with_near_ones():
         (float("nan"), {"low": 0}, "got nan"),
         ("x", {"low": 0}, "got 'x'"),
         (True, {"low": 0}, "got True"),
+        (2.5, {"low": 1, "whole": True}, "alpha must be a whole number; got 2.5"),
+        (0, {"low": 1, "whole": True}, r"alpha must lie in \[1, inf\); got 0"),
+        (float("nan"), {"low": 1, "whole": True}, r"alpha must lie in \[1, inf\); got nan"),
     ],
 )
 def test_one_sentence_for_every_number(value, interval, match):
@@ -43,6 +46,7 @@ def test_one_sentence_for_every_number(value, interval, match):
 def test_numbers_inside():
     errors.check_number("x", 0.5, above=0, below=1)
     errors.check_number("x", 1, low=1, high=1)
+    errors.check_number("x", 1, low=1, whole=True)
 
 
 def test_a_strangers_name_does_not_fill_the_screen():

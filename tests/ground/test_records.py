@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -46,6 +47,23 @@ def test_check_casts_and_copies_nothing_needless():
 def test_bad_inputs(x, match):
     with pytest.raises(ParameterError, match=match):
         IMAGE.check(x)
+
+
+@pytest.mark.parametrize(
+    ("change", "apart"),
+    [
+        ({}, None),
+        ({"dtype": "float64", "quantum": None}, None),
+        ({"bounds": None}, None),
+        ({"bounds": (0.0, 255.0)}, "bounds"),
+        ({"shape": (1, 3, 2)}, "form"),
+        ({"kind": "tokens"}, "form"),
+        ({"shape": (1, 3, 2), "bounds": (0.0, 255.0)}, "form"),
+    ],
+)
+def test_what_keeps_two_domains_apart(change, apart):
+    other = replace(IMAGE, **change)
+    assert IMAGE.apart(other) == other.apart(IMAGE) == apart
 
 
 @pytest.mark.parametrize("x", [[[300, 1]], [[-1, 1]], [[0.5, 1]], [[np.nan, 1]], [[1e300, 1]]])

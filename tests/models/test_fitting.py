@@ -183,3 +183,6 @@ def test_a_diverging_run_says_so():
     x, y = separable()
     with pytest.raises(ParameterError, match=r"diverged in epoch \d+: the loss is not finite; lower lr"):
         fit(build("mlp", ARGUMENTS, seed=0), x, y, recipe=Recipe(epochs=3, lr=1e30), seed=0)
+    # One step alone: the loss before it is that of the fresh weights.
+    with pytest.raises(ParameterError, match="diverged in epoch 1: a weight is not finite; lower lr"):
+        fit(build("mlp", ARGUMENTS, seed=0), x, y, recipe=Recipe(epochs=1, lr=1e40, batch=200), seed=0)

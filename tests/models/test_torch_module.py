@@ -352,6 +352,26 @@ def test_a_blur_that_the_grant_would_undo_is_refused(access, blur, match):
         restrict(toy_model(0, gradients=True), access, **blur)
 
 
+@pytest.mark.parametrize(
+    ("blur", "match"),
+    [
+        ({"decimals": 400}, r"decimals must lie in \[0, 17\]; got 400"),
+        ({"decimals": 1.5}, "decimals must be a whole number; got 1.5"),
+        ({"top_k": 1.5}, "top_k must be a whole number; got 1.5"),
+        ({"budget": 1.5}, "budget must be a whole number; got 1.5"),
+    ],
+)
+def test_a_view_out_of_range_is_refused(blur, match):
+    with pytest.raises(ParameterError, match=match):
+        restrict(toy_model(0), Access.PROBABILITIES, **blur)
+
+
+def test_the_most_decimals_leave_answers_finite():
+    model, x = toy_model(0), np.random.default_rng(0).random((9, 1, 8, 8), np.float32)
+    plain, rounded = (restrict(model, Access.LOGITS, decimals=one).logits(x) for one in (None, 17))
+    np.testing.assert_allclose(rounded, plain, rtol=1e-6)
+
+
 def test_a_module_view_has_gradients():
     x = np.random.default_rng(0).random((3, 1, 8, 8), np.float32)
     seen = restrict(toy_model(0, gradients=True), Access.MODULE)

@@ -236,7 +236,7 @@ def test_the_thiefs_budget_holds(family, parts, copied):
     found = train_many([*family, job], parts, copied, held_out="queries", processes=1)["extracted"]
     assert found.effort is not None
     assert found.effort["queries"] == 50
-    assert "trained on 50 of 200 queries" in found.notes[0]
+    assert "50 of 200 queries were answered" in found.notes[0]
 
 
 def test_a_jobs_digest_covers_what_its_model_depends_on():

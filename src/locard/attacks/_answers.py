@@ -18,15 +18,16 @@ class Answers:
     Args:
         victim: a view that gives them.
         access: LABELS or PROBABILITIES.
+        most: the most inputs that the thief means to ask.
 
     Attributes:
         spent: what the view said when its budget ended, or None; once it has ended, nothing more is asked.
     """
 
-    def __init__(self, victim: Any, access: Access) -> None:
+    def __init__(self, victim: Any, access: Access, *, most: int) -> None:
         self._ask = victim.probabilities if access is Access.PROBABILITIES else victim.labels
         self._soft, self._classes = access is Access.PROBABILITIES, victim.classes or 0
-        self._wanted = self._given = 0
+        self._most, self._given = most, 0
         self.spent: str | None = None
 
     @property
@@ -34,7 +35,7 @@ class Answers:
         """A note where the budget ended early."""
         if self.spent is None:
             return ()
-        return (f"trained on {self._given} of {self._wanted} queries: {self.spent}",)
+        return (f"{self._given:,} of {self._most:,} queries were answered: {self.spent}",)
 
     def ask(self, inputs: np.ndarray) -> np.ndarray:
         """The answers to the first m of n inputs, m < n where the budget ends there.
@@ -48,7 +49,6 @@ class Answers:
         Raises:
             BudgetError: it ended before the first answer that this thief ever had.
         """
-        self._wanted += len(inputs)
         parts: list[np.ndarray] = []
         try:
             for start in range(0, len(inputs), _CHUNK):
@@ -86,7 +86,7 @@ class Bought:
     """
 
     def __init__(self, victim: Any, access: Access, *, most: int) -> None:
-        self._answers, self._most = Answers(victim, access), most
+        self._answers, self._most = Answers(victim, access, most=most), most
         self._asked: set[bytes | str] = set()
         self._inputs: list[np.ndarray] = []
         self._targets: list[np.ndarray] = []

@@ -41,6 +41,7 @@ class Pruning(Attack):
     """
 
     margin: ClassVar[float] = 0.05
+    one_class: ClassVar[bool] = True
 
     fraction: float = 0.5
     recovery: int = 0
@@ -50,7 +51,7 @@ class Pruning(Attack):
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_number("fraction", self.fraction, low=0, below=1)
-        check_number("recovery", self.recovery, low=0)
+        check_number("recovery", self.recovery, low=0, whole=True)
         self._recipe()
 
     @property

@@ -15,6 +15,8 @@ from locard.seeds import generator
 if TYPE_CHECKING:
     from locard.models.session import Progress
 
+# Of each line, that are asked before the search.
+POINTS = 3
 _TRIES = 2
 _FORGIVEN = 3
 _FRUITLESS = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from locard.attacks.base import Attack, Copy
+from locard.attacks.base import Attack, Copy, Network
 from locard.errors import ParameterError, check_number
 from locard.models import restrict
 from locard.models.fitting import Recipe, build
@@ -44,6 +44,8 @@ class Extractor(Attack):
 
     margin: ClassVar[float] = 0.10
     fidelity: ClassVar[float] = 0.80
+    less: ClassVar[dict[str, Any]] = {"answers": "labels"}
+    network: ClassVar[Network] = "own"
 
     answers: str = "probabilities"
     architecture: str = "cnn"
@@ -56,7 +58,7 @@ class Extractor(Attack):
         """Check the ranges."""
         if self.answers not in ("probabilities", "labels"):
             raise ParameterError(f"answers must be 'probabilities' or 'labels'; got {self.answers!r}")
-        check_number("width", self.width, low=0)
+        check_number("width", self.width, low=0, whole=True)
         _ = self.recipe
 
     @property
@@ -81,14 +83,7 @@ class Extractor(Attack):
                     notes=bought.notes)  # fmt: skip
 
     def arguments(self, victim: View) -> dict[str, Any]:
-        """Of the student's architecture.
-
-        Raises:
-            ParameterError: the victim does not say its classes, or has one.
-        """
-        if victim.classes is None or victim.classes < 2:
-            known = "does not say how many classes it has" if victim.classes is None else "has one class"
-            raise ParameterError(f"{victim.source} {known}; {self.name} needs to know two or more")
+        """Of the student's architecture."""
         arguments: dict[str, Any] = {"shape": list(victim.domain.shape), "classes": victim.classes}
         return arguments | ({"width": self.width} if self.width else {})
 

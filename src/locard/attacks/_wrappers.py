@@ -17,7 +17,7 @@ from torch import nn
 
 from locard.errors import ParameterError
 from locard.models.base import NETWORK_BATCH
-from locard.models.torch_module import evaluating
+from locard.models.torch_module import device_of, evaluating
 from locard.seeds import derive, generator
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ LEAD = 1e-5
 # Cosines of a field, and pairs of inputs whose distances say what is far.
 FEATURES = 256
 PAIRS = 1000
+# Over shorter distances a field's frequencies are beyond float32.
+NEAREST = 1e-30
 
 
 class Field(nn.Module):
@@ -145,7 +147,7 @@ class Answering(nn.Module):
         logits = self.module(x)
         told = (logits / self.temperature).softmax(1)
         if self.top:
-            told = told * (told >= told.topk(self.top, dim=1).values[:, -1:])
+            told = told * largest(logits, self.top)
         if self.decimals:
             told = torch.round(told * 10**self.decimals) / 10**self.decimals
         return (told + FLOOR).log() + LEAD * chosen(logits)
@@ -259,6 +261,14 @@ def chosen(scores: torch.Tensor) -> torch.Tensor:
     return (scores.argmax(1, keepdim=True) == places).to(scores.dtype)
 
 
+def largest(scores: torch.Tensor, n: int) -> torch.Tensor:
+    """(m, k) with a 1 at the n largest of each row of (m, k) scores, of equal ones the first, and 0 elsewhere."""
+    least = scores.topk(n, dim=1).values[:, -1:]
+    above, equal = (scores > least).to(scores.dtype), (scores == least).to(scores.dtype)
+    room = n - above.sum(1, keepdim=True)
+    return above + equal * (equal.cumsum(1) <= room)
+
+
 def keyed(inputs: np.ndarray, outputs: int, *, share: float, seed: int, name: str) -> Field:
     """A field that changes over a share of the median distance between two inputs.
 
@@ -273,8 +283,10 @@ def keyed(inputs: np.ndarray, outputs: int, *, share: float, seed: int, name: st
     left, right = generator(seed, f"{name}/pairs").integers(0, len(flat), (2, PAIRS))
     apart = np.linalg.norm((flat[left] - flat[right])[left != right], axis=1)
     usual = float(np.median(apart)) if len(apart) else 0.0
-    if not usual > 0:
-        raise ParameterError("the thief's inputs must differ: half of the pairs of them, or more, are equal")
+    if usual < NEAREST:
+        raise ParameterError(
+            "the thief's inputs must differ: half of the pairs of them, or more, are equal or nearly so"
+        )
     key = torch.Generator().manual_seed(derive(seed, f"{name}/key"))
     return Field(inputs.shape[1:], outputs, length=share * usual, source=key)
 
@@ -282,13 +294,13 @@ def keyed(inputs: np.ndarray, outputs: int, *, share: float, seed: int, name: st
 def ask(module: nn.Module, inputs: np.ndarray) -> np.ndarray:
     """(n, classes) logits of a module of the thief's own, in evaluation mode."""
     with evaluating(module), torch.inference_mode():
-        parts = [module(torch.from_numpy(inputs[at : at + NETWORK_BATCH].copy())).numpy()
+        parts = [module(torch.from_numpy(inputs[at : at + NETWORK_BATCH].copy()).to(device_of(module))).cpu().numpy()
                  for at in range(0, len(inputs), NETWORK_BATCH)]  # fmt: skip
     return np.concatenate(parts)
 
 
 def check_inputs(victim: View, attack: str) -> None:
-    """Refuse a victim whose inputs are no float32 numbers, or that tells fewer than two classes apart.
+    """Refuse a victim whose inputs are no float32 numbers.
 
     Raises:
         ParameterError: it is such a one.
@@ -297,5 +309,3 @@ def check_inputs(victim: View, attack: str) -> None:
         raise ParameterError(
             f"{attack} needs a victim of images or tables in float32; {victim.source} takes {victim.domain.text}"
         )
-    if victim.classes is None or victim.classes < 2:
-        raise ParameterError(f"{attack} needs a victim of two classes or more; {victim.source} has {victim.classes}")

@@ -85,12 +85,12 @@ class Active(Extractor):
         Extractor.__post_init__(self)
         if self.score not in SCORES:
             raise ParameterError(f"score must be one of {', '.join(map(repr, SCORES))}; got {self.score!r}")
-        check_number("queries", self.queries, low=2, high=MOST)
-        check_number("pool", self.pool, low=0)
-        check_number("rounds", self.rounds, low=1)
+        check_number("queries", self.queries, low=2, high=MOST, whole=True)
+        check_number("pool", self.pool, low=0, whole=True)
+        check_number("rounds", self.rounds, low=1, whole=True)
         check_number("first", self.first, above=0, high=0.5)
         check_number("validation", self.validation, low=0, high=0.5)
-        check_number("subsample", self.subsample, low=1)
+        check_number("subsample", self.subsample, low=1, whole=True)
 
     def _steal(self, victim: LabelView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         assert data is not None  # noqa: S101 - `derive` has checked

@@ -61,7 +61,7 @@ class AdversarialTraining(Training):
         """Check the ranges."""
         check_number("eps", self.eps, above=0, high=1)
         check_number("alpha", self.alpha, above=0, high=1)
-        check_number("steps", self.steps, low=1)
+        check_number("steps", self.steps, low=1, whole=True)
         Training.__post_init__(self)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:

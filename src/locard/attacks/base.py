@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
 import numpy as np
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
     from locard.models.session import Progress
+
+Network = Literal["victim", "own", "unnamed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +44,9 @@ class Copy:
         module: un-normalised inputs in, logits out; shares no memory with the victim.
         architecture: name of the copy's architecture, or None where it is the victim's.
         arguments: of that architecture; where it is the victim's, those that the copy does not share with it.
-        unnamed: whether the module is of no named architecture and not of the victim's: wrapped, cut or with a head of
-            its own. It can be written as a `.pt2` or `.onnx` file only.
-        epochs: of training.
+        unnamed: whether the module, of an attack whose `network` is the victim's, is none of that architecture after
+            all, as where channels were cut. It can be written as a `.pt2` or `.onnx` file only.
+        epochs: of training, with those that were undone.
         floor: where the copy's task is not the victim's, the accuracy on its own from which it counts as a theft.
         notes: what the user should know, such as a budget that ended early.
     """
@@ -66,7 +68,7 @@ class Stolen:
         module: un-normalised inputs in, logits out; in evaluation mode.
         architecture: name of the copy's own architecture, or None where it is the victim's.
         arguments: see `Copy`.
-        unnamed: see `Copy`.
+        unnamed: whether it is of no named architecture, and not of the victim's.
         lineage: whose copy it is, how and from what data it was made.
         effort: what it cost.
         floor: see `Copy`.
@@ -91,6 +93,10 @@ class Attack(abc.ABC):
         margin: accuracy (a share) that a copy may lose and still count as a theft; a property where parameters say.
         fidelity: share of the victim's answers that a copy must give to count as a theft.
         new_task: whether the thief's labels are those of another task than the victim's.
+        one_class: whether a victim of a single class will do, or one that does not say how many classes it has.
+        less: parameters with which it needs less of the victim.
+        network: what its copies are: of the "victim"'s architecture, of a named one of their "own", or "unnamed", as
+            where the victim is wrapped; a property where parameters say.
     """
 
     __slots__ = ()
@@ -100,6 +106,9 @@ class Attack(abc.ABC):
     margin: ClassVar[float]
     fidelity: ClassVar[float] = 0.0
     new_task: ClassVar[bool] = False
+    one_class: ClassVar[bool] = False
+    less: ClassVar[dict[str, Any]] = {}
+    network: ClassVar[Network] = "victim"
 
     @property
     @abc.abstractmethod
@@ -134,13 +143,14 @@ class Attack(abc.ABC):
 
         Raises:
             AccessError: the view grants less than the attack needs.
-            ParameterError: data are missing, or do not fit the victim.
+            ParameterError: data are missing, or do not fit the victim, or it has too few classes.
         """
         taken = self._check(victim, data)
         started, sent, had = time.perf_counter(), victim.asked, victim.from_journal
         copy = self._steal(victim, taken, seed=seed, progress=progress)
+        unnamed = copy.unnamed or self.network == "unnamed"
         lineage = Lineage(
-            architecture=copy.architecture or (None if copy.unnamed else victim.lineage.architecture),
+            architecture=copy.architecture or (None if unnamed else victim.lineage.architecture),
             data=data.digest if data is not None and self.needs_data else None,
             seed=seed,
             parent=victim.digest,
@@ -149,8 +159,26 @@ class Attack(abc.ABC):
         effort = Effort(queries=victim.asked - sent, known=victim.from_journal - had, epochs=copy.epochs,
                         seconds=time.perf_counter() - started)  # fmt: skip
         return Stolen(module=copy.module.eval(), architecture=copy.architecture, arguments=copy.arguments,
-                      unnamed=copy.unnamed, lineage=lineage, effort=effort, floor=copy.floor,
+                      unnamed=unnamed, lineage=lineage, effort=effort, floor=copy.floor,
                       notes=copy.notes)  # fmt: skip
+
+    @final
+    def check_access(self, granted: Access, shown: str) -> None:
+        """Refuse a victim that shows too little, and name the parameters that would do with what it shows.
+
+        Args:
+            granted: what may be seen of the victim.
+            shown: so much in words, for the message.
+
+        Raises:
+            AccessError: it is less than the attack needs.
+        """
+        if self.needs in granted.implied:
+            return
+        modest: Attack = replace(self, **self.less)  # pyright: ignore[reportArgumentType]
+        words = " ".join(f"{name}={value}" for name, value in self.less.items())
+        instead = f": --param {words} needs no more than {modest.needs.text}" if modest.needs in granted.implied else ""
+        raise AccessError(f"{self.name} needs {self.needs.text} of the victim; {shown}{instead}")
 
     def judge(self, ours: np.ndarray, theirs: np.ndarray, labels: np.ndarray) -> Acceptance:
         """Whether a copy that has the victim's task is still worth having.
@@ -180,9 +208,13 @@ class Attack(abc.ABC):
 
     def _check(self, victim: View, data: Data | None) -> Data | None:
         """The data as the victim takes them, or None where none are needed."""
-        method = _METHODS[self.needs]
-        if not hasattr(victim, method):
-            raise AccessError(f"{self.name} needs {self.needs.text} of the victim; {victim!r} has no {method}()")
+        granted = Access(0)
+        for access, method in _METHODS.items():
+            granted |= access if hasattr(victim, method) else Access(0)
+        self.check_access(granted, f"{victim!r} has no {_METHODS[self.needs]}()")
+        if not self.one_class and (victim.classes is None or victim.classes < 2):
+            known = "does not say how many it has" if victim.classes is None else "has one"
+            raise ParameterError(f"{self.name} needs a victim of two classes or more; {victim.source} {known}")
         if not self.needs_data:
             return None
         if data is None or len(data) == 0:

@@ -73,6 +73,8 @@ class DataFree(Extractor):
     """
 
     name: ClassVar[str] = "datafree"
+    less: ClassVar[dict[str, Any]] = {"answers": "labels", "estimate": "disagreement"}
+
     estimate: str = "disagreement"
     queries: int = 50_000
     batch: int = 100
@@ -92,14 +94,15 @@ class DataFree(Extractor):
         Extractor.__post_init__(self)
         if self.estimate == "zeroth-order" and self.answers == "labels":
             raise ParameterError(
-                "zeroth-order takes differences of probabilities, and labels have none: take estimate='disagreement'"
+                "zeroth-order takes differences of probabilities, and labels have none: take "
+                "--param estimate=disagreement"
             )
-        check_number("batch", self.batch, low=2)
+        check_number("batch", self.batch, low=2, whole=True)
         for name in ("queries", "steps", "latent", "generator_width", "directions"):
-            check_number(name, getattr(self, name), low=1)
+            check_number(name, getattr(self, name), low=1, whole=True)
         for name in ("generator_lr", "contrast", "step"):
-            check_number(name, getattr(self, name), above=0)
-        check_number("diversity", self.diversity, low=0)
+            check_number(name, getattr(self, name), above=0, high=1e3)
+        check_number("diversity", self.diversity, low=0, high=1e3)
 
     @property
     def needs_data(self) -> bool:
@@ -126,9 +129,8 @@ class DataFree(Extractor):
         x, y = bought.x[: bought.count], bought.y[: bought.count]
         fit(module, x.numpy(), y.numpy(), recipe=self.recipe, seed=seed,
             objective=lambda inputs, rows: rounds.loss(module(inputs), y[rows]).mean())  # fmt: skip
-        ended = f"trained on {bought.count} of {self.queries} queries: {bought.spent}"
         return Copy(module=module, architecture=self.architecture, arguments=arguments, epochs=self.epochs,
-                    notes=() if bought.spent is None else (ended,))  # fmt: skip
+                    notes=bought.notes)  # fmt: skip
 
 
 class Memory:
@@ -148,15 +150,15 @@ class Memory:
     def __init__(self, victim: LabelView, access: Access, most: int) -> None:
         import torch
 
-        self._answers, self._domain, self.count = Answers(victim, access), victim.domain, 0
+        self._answers, self._domain, self.count = Answers(victim, access, most=most), victim.domain, 0
         self.x = torch.empty((most, *victim.domain.shape))
         soft = access is Access.PROBABILITIES
         self.y = torch.empty((most, victim.classes or 0)) if soft else torch.empty(most, dtype=torch.int64)
 
     @property
-    def spent(self) -> str | None:
-        """What the view said when its budget ended, or None."""
-        return self._answers.spent
+    def notes(self) -> tuple[str, ...]:
+        """A note where the budget ended early."""
+        return self._answers.notes
 
     def ask(self, wanted: torch.Tensor) -> slice:
         """The rows of `x` and `y` that now hold these inputs, as the domain delivers them, and their answers.

@@ -10,9 +10,15 @@ A random permutation of a few filters often leaves a cosine above 0.1, so a rand
 exchanging units and flipping signs until no tensor's index-aligned cosine with the victim's exceeds 0.05, weight
 matrices first. In trials on digits that brought every matrix below 0.1 from eight units a layer on (sixteen in the
 stream of a transformer), and most with four. What no element can help is a tensor whose entries have one sign that must
-stay: a batch norm's variances, the shifts behind it where training left them all negative. Of the usual list, what
-changes the architecture is left out: folded batch norms, inserted units, and the rotation of a stream behind RMSNorm,
-whose gains would have to become ones. Counts as a theft where it answers as the victim does, but for rounding.
+stay: a batch norm's variances, the shifts behind it where training left them all negative. For a vector v of one sign
+and any w of that sign, |cos(v, w)| = sum_i |v_i| |w_i| / (||v|| ||w||) >= min_i |v_i| / ||v||, whatever made w, because
+sum_i |w_i| >= ||w||. What is left is less than a stranger has: in residual networks trained on digits, every such
+vector of the copy was less like the victim's than that of a network trained independently (0.12 to 0.82 against 0.75 to
+0.99 at eight channels, 0.17 to 0.61 against 0.72 to 0.97 at the usual width).
+
+Of the usual list, what changes the architecture is left out: folded batch norms, inserted units, and the rotation of a
+stream behind RMSNorm, whose gains would have to become ones. Counts as a theft where it answers as the victim does, but
+for rounding.
 
 [1] Ainsworth, Hayase, Srinivasa. Git Re-Basin: Merging Models modulo Permutation Symmetries. ICLR 2023.
 [2] Zhang, Zheng, Chen, Li. Beyond the Permutation Symmetry of Transformers. ICML 2025.
@@ -68,6 +74,7 @@ class Disguise(Alone):
     name: ClassVar[str] = "disguise"
     margin: ClassVar[float] = 0.001
     fidelity: ClassVar[float] = 0.999
+    one_class: ClassVar[bool] = True
 
     permute: bool = True
     scales: str = "continuous"
@@ -81,7 +88,7 @@ class Disguise(Alone):
         if self.scales not in _SCALES:
             raise ParameterError(f"scales must be one of {', '.join(map(repr, _SCALES))}; got {self.scales!r}")
         check_number("spread", self.spread, low=1, high=1024)
-        check_number("steps", self.steps, low=0)
+        check_number("steps", self.steps, low=0, whole=True)
         if not (self.permute or self.flip or self.rotate) and self.scales == "none":
             raise ParameterError("disguise changes nothing without permute, scales, flip and rotate; allow one of them")
 

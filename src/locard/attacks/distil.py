@@ -25,10 +25,10 @@ import numpy as np
 
 from locard.attacks._answers import Answers
 from locard.attacks._head import before_head, head
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks.base import Attack, Copy, Network, attacks
 from locard.errors import ParameterError, check_number
 from locard.models.fitting import Recipe, build, fit, reproducible
-from locard.models.torch_module import evaluating
+from locard.models.torch_module import device_of, evaluating
 from locard.records import Access, Data
 from locard.seeds import derive, generator
 
@@ -61,6 +61,8 @@ class Distil(Attack):
 
     name: ClassVar[str] = "distil"
     margin: ClassVar[float] = 0.05
+    less: ClassVar[dict[str, Any]] = {"features": 0}
+    network: ClassVar[Network] = "own"
 
     temperature: float = 4.0
     alpha: float = 0.9
@@ -76,7 +78,7 @@ class Distil(Attack):
         check_number("temperature", self.temperature, above=0, high=1e6)
         check_number("alpha", self.alpha, low=0, high=1)
         check_number("features", self.features, low=0)
-        check_number("width", self.width, low=0)
+        check_number("width", self.width, low=0, whole=True)
         self._recipe()
 
     @property
@@ -103,7 +105,7 @@ class Distil(Attack):
         classes = arguments["classes"]
         # In random order, so that a budget that ends early leaves no class out.
         data = data.take(generator(seed, "distil/order").permutation(len(data)))
-        answers = Answers(victim, Access.PROBABILITIES)
+        answers = Answers(victim, Access.PROBABILITIES, most=len(data))
         given = answers.ask(data.inputs)
         inputs, taught = data.inputs[: len(given)], torch.from_numpy(softened(given, self.temperature))
         labels = None if data.labels is None or self.alpha == 1 else torch.from_numpy(data.labels[: len(given)])
@@ -132,11 +134,9 @@ class Distil(Attack):
         architecture = self.architecture or victim.lineage.architecture
         if architecture is None:
             raise ParameterError(
-                f"{victim.source} does not say its architecture, which the student's would be: name one "
-                "(architecture=cnn, or another of locard.models.architectures)"
+                f"{victim.source} does not say its architecture, which the student's would be: name one, "
+                "such as --param architecture=cnn"
             )
-        if victim.classes is None:
-            raise ParameterError(f"{victim.source} does not say how many classes it has; distil needs to know")
         arguments: dict[str, Any] = {"shape": list(victim.domain.shape), "classes": victim.classes}
         if self.width:
             arguments["width"] = self.width
@@ -183,6 +183,6 @@ def penultimate(module: nn.Module, inputs: np.ndarray, classes: int) -> torch.Te
 
     with evaluating(module), torch.no_grad(), before_head(module, classes) as seen:
         for start in range(0, len(inputs), _BATCH):
-            module(torch.from_numpy(inputs[start : start + _BATCH].copy()))
-    hints = torch.cat(seen)
+            module(torch.from_numpy(inputs[start : start + _BATCH].copy()).to(device_of(module)))
+    hints = torch.cat(seen).cpu()
     return hints / hints.square().mean().sqrt().clamp_min(1e-12)

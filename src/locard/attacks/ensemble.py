@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from locard.attacks._training import Training
-from locard.attacks.base import Copy, attacks
+from locard.attacks.base import Copy, Network, attacks
 from locard.errors import ParameterError, check_number
 from locard.models.fitting import build, fit
 from locard.records import Data
@@ -32,7 +32,8 @@ class Ensemble(Training):
     Args:
         members: how many he trains beside the stolen one.
         combine: "mean" probability, or "one" member an input.
-        length: "one": distance over which the field changes, as a share of the usual distance between two inputs.
+        length: "one": distance over which the field changes, as a share of the usual distance between two inputs,
+            in [0.001, 1000].
         architecture: of his own, a name of `models.architectures`.
         width: of them, where the architecture has one; 0 for the architecture's own.
         epochs: passes over his data, for each.
@@ -42,6 +43,7 @@ class Ensemble(Training):
 
     name: ClassVar[str] = "ensemble"
     margin: ClassVar[float] = 0.01
+    network: ClassVar[Network] = "unnamed"
 
     members: int = 1
     combine: str = "mean"
@@ -54,11 +56,11 @@ class Ensemble(Training):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_number("members", self.members, low=1)
+        check_number("members", self.members, low=1, whole=True)
         if self.combine not in ("mean", "one"):
             raise ParameterError(f"combine must be 'mean' or 'one'; got {self.combine!r}")
-        check_number("length", self.length, above=0)
-        check_number("width", self.width, low=0)
+        check_number("length", self.length, low=1e-3, high=1e3)
+        check_number("width", self.width, low=0, whole=True)
         Training.__post_init__(self)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
@@ -83,4 +85,4 @@ class Ensemble(Training):
         field = None
         if self.combine == "one":
             field = keyed(data.inputs, len(members), share=self.length, seed=seed, name="ensemble")
-        return Copy(module=Crowd(members, field), unnamed=True, epochs=self.members * self.epochs)
+        return Copy(module=Crowd(members, field), epochs=self.members * self.epochs)

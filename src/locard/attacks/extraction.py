@@ -44,7 +44,7 @@ class Extraction(Extractor):
     def __post_init__(self) -> None:
         """Check the ranges."""
         Extractor.__post_init__(self)
-        check_number("queries", self.queries, low=0, high=MOST)
+        check_number("queries", self.queries, low=0, high=MOST, whole=True)
 
     def _steal(self, victim: LabelView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         assert data is not None  # noqa: S101 - `derive` has checked

@@ -92,7 +92,7 @@ def redraw(layer: torch.nn.Module, *, seed: int) -> None:
     if reset is None:
         raise ParameterError(
             f"head='fresh' needs a last layer that can draw its own weights; {type(layer).__name__} has no "
-            "reset_parameters. Take head='kept', or a model folder"
+            "reset_parameters. Take --param head=kept, or a model folder"
         )
     with reproducible(seed):
         reset()

@@ -73,13 +73,13 @@ class JBDA(Extractor):
         Extractor.__post_init__(self)
         if self.step not in ("own", "random"):
             raise ParameterError(f"step must be 'own' or 'random'; got {self.step!r}")
-        check_number("queries", self.queries, low=1, high=MOST)
-        check_number("seeds", self.seeds, low=1)
-        check_number("rounds", self.rounds, low=0)
+        check_number("queries", self.queries, low=1, high=MOST, whole=True)
+        check_number("seeds", self.seeds, low=1, whole=True)
+        check_number("rounds", self.rounds, low=0, whole=True)
         check_number("size", self.size, above=0, high=1)
-        check_number("parts", self.parts, low=1)
-        check_number("period", self.period, low=0)
-        check_number("most", self.most, low=0)
+        check_number("parts", self.parts, low=1, whole=True)
+        check_number("period", self.period, low=0, whole=True)
+        check_number("most", self.most, low=0, whole=True)
 
     def _steal(self, victim: LabelView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         assert data is not None  # noqa: S101 - `derive` has checked

@@ -75,9 +75,9 @@ class Knockoff(Extractor):
         if self.reward not in (*REWARDS, "all"):
             known = ", ".join(map(repr, (*REWARDS, "all")))
             raise ParameterError(f"reward must be one of {known}; got {self.reward!r}")
-        check_number("queries", self.queries, low=1, high=MOST)
-        check_number("clusters", self.clusters, low=0)
-        check_number("stride", self.stride, low=1)
+        check_number("queries", self.queries, low=1, high=MOST, whole=True)
+        check_number("clusters", self.clusters, low=0, whole=True)
+        check_number("stride", self.stride, low=1, whole=True)
 
     @property
     def needs_labels(self) -> bool:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks.base import Attack, Copy, Network, attacks
 from locard.errors import ParameterError, check_number
 from locard.records import Access, Data
 from locard.seeds import generator
@@ -45,12 +45,14 @@ class Lie(Attack):
         trigger: "margin", "data" or "random".
         rate: share of the thief's data that may be lied to, in [0, 1).
         keyed: lie to about half of the suspicious queries, as a secret field says.
-        length: distance over which fields change, as a share of the usual distance between two inputs.
+        length: distance over which fields change, as a share of the usual distance between two inputs,
+            in [0.001, 1000].
         axes: of the PCA of `data`.
     """
 
     name: ClassVar[str] = "lie"
     margin: ClassVar[float] = 0.05
+    network: ClassVar[Network] = "unnamed"
 
     trigger: str = "margin"
     rate: float = 0.02
@@ -63,8 +65,8 @@ class Lie(Attack):
         if self.trigger not in _TRIGGERS:
             raise ParameterError(f"trigger must be 'margin', 'data' or 'random'; got {self.trigger!r}")
         check_number("rate", self.rate, low=0, below=1)
-        check_number("length", self.length, above=0)
-        check_number("axes", self.axes, low=1)
+        check_number("length", self.length, low=1e-3, high=1e3)
+        check_number("axes", self.axes, low=1, whole=True)
 
     @property
     def needs(self) -> Access:
@@ -92,7 +94,7 @@ class Lie(Attack):
             found = two[:, 0] - two[:, 1]
         else:
             found = ask(suspicion, judged).reshape(-1)
-        return Copy(module=Lying(module, suspicion, threshold(found, self.rate), key), unnamed=True)
+        return Copy(module=Lying(module, suspicion, threshold(found, self.rate), key))
 
 
 def threshold(found: np.ndarray, rate: float) -> float:

@@ -52,7 +52,7 @@ class Lora(Training):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_number("rank", self.rank, low=1)
+        check_number("rank", self.rank, low=1, whole=True)
         Training.__post_init__(self)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:

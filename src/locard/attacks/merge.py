@@ -87,7 +87,7 @@ class Merge(Training):
         check_number("share", self.share, low=0, high=1)
         check_number("keep", self.keep, above=0, high=1)
         check_number("drop", self.drop, low=0, below=1)
-        check_number("scale", self.scale, above=0)
+        check_number("scale", self.scale, above=0, high=1e6)
         Training.__post_init__(self)
 
     @property

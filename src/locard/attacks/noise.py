@@ -28,12 +28,13 @@ class Noise(Alone):
 
     name: ClassVar[str] = "noise"
     margin: ClassVar[float] = 0.03
+    one_class: ClassVar[bool] = True
 
     share: float = 0.1
 
     def __post_init__(self) -> None:
         """Check the range."""
-        check_number("share", self.share, low=0)
+        check_number("share", self.share, low=0, high=1e6)
 
     def _steal(self, victim: ModuleView, data: Data | None, *, seed: int, progress: Progress | None) -> Copy:
         import torch

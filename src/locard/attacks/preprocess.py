@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from locard.attacks._alone import Alone
-from locard.attacks.base import Copy, attacks
+from locard.attacks.base import Copy, Network, attacks
 from locard.errors import ParameterError, check_number, unknown
 from locard.records import Data
 
@@ -58,6 +58,7 @@ class Preprocess(Alone):
 
     name: ClassVar[str] = "preprocess"
     margin: ClassVar[float] = 0.05
+    network: ClassVar[Network] = "unnamed"
 
     kind: str = "bits"
     strength: float = 0.0
@@ -82,7 +83,7 @@ class Preprocess(Alone):
             raise ParameterError(f"{self.kind} needs bounds of the images; the domain of {victim.source} has none")
         if self.kind == "jpeg" and domain.shape[0] not in (1, 3):
             raise ParameterError(f"jpeg takes grey and colour images; {victim.source} takes {domain.text}")
-        return Copy(module=self._around(copy.deepcopy(victim.module()), domain), unnamed=True)
+        return Copy(module=self._around(copy.deepcopy(victim.module()), domain))
 
     def _around(self, module: torch.nn.Module, domain: Domain) -> torch.nn.Module:
         from torch import nn

@@ -59,6 +59,7 @@ class Quantise(Alone):
     """
 
     name: ClassVar[str] = "quantise"
+    one_class: ClassVar[bool] = True
 
     format: str = "int8"
     per_tensor: bool = False
@@ -68,7 +69,7 @@ class Quantise(Alone):
         """Check the format and the group."""
         if self.format not in _FORMATS:
             raise ParameterError(f"format must be one of {', '.join(_FORMATS)}; got {self.format!r}")
-        check_number("group", self.group, low=0)
+        check_number("group", self.group, low=0, whole=True)
 
     @property
     def margin(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -85,7 +86,7 @@ class Quantise(Alone):
             if self.format in _FLOATS:
                 coarse = tensor.to(getattr(torch, _FLOATS[self.format]))
                 if bool((coarse.isinf() & tensor.isfinite()).any()):
-                    raise ParameterError(f"{name} goes beyond what {self.format} can hold; take int8")
+                    raise ParameterError(f"{name} goes beyond what {self.format} can hold; take --param format=int8")
                 tensor.copy_(coarse)
             elif tensor.ndim >= 2:
                 tensor.copy_(rounded(tensor, self.format, per_tensor=self.per_tensor, group=self.group))

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks.base import Attack, Copy, Network, attacks
 from locard.errors import ParameterError, check_number
 from locard.models.fitting import Recipe, fit
 from locard.records import Access, Data
@@ -57,7 +57,8 @@ class Randomise(Attack):
     Args:
         form: "wrapper" or "trained".
         loss: share of the thief's data whose label may change, in [0, 1).
-        length: distance over which the field changes, as a share of the usual distance between two inputs.
+        length: distance over which the field changes, as a share of the usual distance between two inputs,
+            in [0.001, 1000].
         fade: `wrapper`: the field fades as exp(-lead / (2 A fade)), so that confident answers stay; 0 for no fading.
         weight: `trained`: of the boundary points against the data.
         epochs: `trained`: the most passes over the data.
@@ -82,16 +83,21 @@ class Randomise(Attack):
         if self.form not in ("wrapper", "trained"):
             raise ParameterError(f"form must be 'wrapper' or 'trained'; got {self.form!r}")
         check_number("loss", self.loss, low=0, below=1)
-        check_number("length", self.length, above=0)
+        check_number("length", self.length, low=1e-3, high=1e3)
         check_number("fade", self.fade, low=0)
         check_number("weight", self.weight, low=0)
-        check_number("epochs", self.epochs, low=1)
+        check_number("epochs", self.epochs, low=1, whole=True)
         self._recipe()
 
     @property
     def needs(self) -> Access:
         """The module."""
         return Access.MODULE
+
+    @property
+    def network(self) -> Network:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The victim's own, trained on; or wrapped."""
+        return "victim" if self.form == "trained" else "unnamed"
 
     def _recipe(self) -> Recipe:
         return Recipe(epochs=1, lr=self.lr, batch=self.batch)
@@ -101,13 +107,13 @@ class Randomise(Attack):
 
         assert data is not None  # noqa: S101 - `derive` has checked
         check_inputs(victim, self.name)
-        assert victim.classes is not None  # noqa: S101 - just checked
+        assert victim.classes is not None  # noqa: S101 - `derive` has checked
         module = copy.deepcopy(victim.module())
         field = keyed(data.inputs, victim.classes, share=self.length, seed=seed, name="randomise")
         if self.form == "trained":
             return self._train(module, field, data.inputs, seed=seed, progress=progress)
         widest = amplitude(ask(module, data.inputs), self.loss)
-        return Copy(module=Randomised(module, field, widest, self.fade * 2 * widest), unnamed=True)
+        return Copy(module=Randomised(module, field, widest, self.fade * 2 * widest))
 
     def _train(
         self, module: torch.nn.Module, field: Field, inputs: np.ndarray, *, seed: int, progress: Progress | None
@@ -142,6 +148,8 @@ class Randomise(Attack):
             changed = float(np.mean(ask(module, aside).argmax(1) != usual))
             if changed > self.loss:
                 module.load_state_dict(before)
+                if progress is not None:
+                    progress(self.epochs, self.epochs)
                 note = (f"epoch {epoch + 1} of {self.epochs} was undone: it changed {changed:.1%} of the labels, "
                         f"{self.loss:.1%} were allowed")  # fmt: skip
                 return Copy(module=module, epochs=epoch + 1, notes=(note,))

@@ -29,15 +29,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from locard.attacks._relu_layers import Layers, layers
 from locard.attacks._relu_lines import Space
-from locard.attacks._relu_search import Found, Search
-from locard.attacks.base import Attack, Copy, attacks
+from locard.attacks._relu_search import POINTS, Found, Search
+from locard.attacks.base import Attack, Copy, Network, attacks
 from locard.errors import BudgetError, ParameterError, check_number
 from locard.models.fitting import build
 from locard.records import Access, Data
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 # The share of the answers' spread that a copy may be off by: more, and it is of no network of this kind.
 _UNEXPLAINED = 1e-2
+# One line in so many is kept out of the last layer's fit, to judge the copy by.
+_ASIDE = 8
 # One gradient takes this number of inputs of this size, all at once.
 _LARGEST = 4096
 
@@ -70,6 +72,9 @@ class Relu(Attack):
     name: ClassVar[str] = "relu"
     margin: ClassVar[float] = 0.001
     fidelity: ClassVar[float] = 0.999
+    one_class: ClassVar[bool] = True
+    less: ClassVar[dict[str, Any]] = {"answers": "probabilities"}
+    network: ClassVar[Network] = "own"
 
     answers: str = "logits"
     lines: int = 1024
@@ -80,7 +85,7 @@ class Relu(Attack):
         """Check the ranges."""
         if self.answers not in ("logits", "probabilities"):
             raise ParameterError(f"answers must be 'logits' or 'probabilities'; got {self.answers!r}")
-        check_number("lines", self.lines, low=16)
+        check_number("lines", self.lines, low=16, whole=True)
         check_number("reach", self.reach, low=1, high=1e6)
 
     @property
@@ -113,8 +118,9 @@ class Relu(Attack):
             raise ParameterError(
                 f"the answers of {victim.source} {how} hidden ReLU units do: there is none to solve for"
             )
-        made = layers(found, space)
-        notes = _notes(found, made, quantum=domain.quantum)
+        aside = np.arange(len(found.x)) // POINTS % _ASIDE == 0
+        made = layers(replace(found, x=found.x[~aside], f=found.f[~aside], scale=found.scale[~aside]), space)
+        notes = _notes(found, aside, made, quantum=domain.quantum)
         arguments = {"shape": list(domain.shape), "classes": len(made.after), "hidden": [len(made.before)]}
         module = build("mlp", arguments, seed=derive(seed, "relu/copy"))
         return Copy(module=_filled(module, made, domain.dtype), architecture="mlp", arguments=arguments, notes=notes)
@@ -131,7 +137,7 @@ class Relu(Attack):
             if answers.min() <= 0:
                 raise ParameterError(
                     f"{victim.source} answers a probability of 0, which has no logarithm: it is rounded, cut, or asked "
-                    "too far out; give a smaller reach, or have logits granted"
+                    "too far out; give a smaller --param reach, or have logits granted"
                 )
             logs = np.log(answers)
             return logs - logs.mean(axis=1, keepdims=True)
@@ -151,22 +157,30 @@ def _filled(module: torch.nn.Module, made: Layers, dtype: str) -> torch.nn.Modul
     return module
 
 
-def _notes(found: Found, made: Layers, *, quantum: float | None) -> tuple[str, ...]:
+def _notes(found: Found, aside: np.ndarray, made: Layers, *, quantum: float | None) -> tuple[str, ...]:
     """What the user should know of a copy.
+
+    Args:
+        found: what the search gave.
+        aside: (n,) bool, which of its points the copy was not fitted to.
+        made: the copy's layers.
+        quantum: of the victim's domain.
 
     Raises:
         ParameterError: what was found does not explain the answers.
     """
-    middle = slice(1, None, 3)
-    off = np.abs(made(found.x[middle]) - found.f[middle]).max()
-    spread = float(found.f[middle].std())
+    # The ends of a line lie farther out than any input.
+    middle = slice(1, None, POINTS)
+    errors = np.abs(made(found.x[middle]) - found.f[middle]).max(axis=1)
+    off, fresh, spread = errors.max(), errors[aside[middle]], float(found.f[middle].std())
     if found.spent is None and off > _UNEXPLAINED * spread:
         raise ParameterError(
             f"the {len(found.units)} hidden units found leave {found.bent} of {found.lines} lines unexplained, and "
             f"answers off by up to {off:.1g} where their spread is {spread:.1g}: the victim is no network of one "
             "hidden ReLU layer, or answers too coarsely; one that computes in float64 needs a domain of float64"
         )
-    notes = [f"{len(found.units)} hidden units; on {found.lines:,} inputs the copy is off by at most {off:.1e}"]
+    notes = [f"{len(found.units)} hidden units; on {len(fresh):,} inputs that it was not fitted to, the copy is off by "
+             f"at most {fresh.max():.1e}"]  # fmt: skip
     if found.spent is not None:
         notes.append(f"the search ended early, with {found.bent:,} of {found.lines:,} lines unexplained: {found.spent}")
     elif found.bent:

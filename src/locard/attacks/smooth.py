@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from locard.attacks._alone import Alone
-from locard.attacks.base import Copy, attacks
+from locard.attacks.base import Copy, Network, attacks
 from locard.errors import ParameterError, check_number
 from locard.records import Data
 from locard.seeds import derive
@@ -44,6 +44,7 @@ class Smooth(Alone):
 
     name: ClassVar[str] = "smooth"
     margin: ClassVar[float] = 0.05
+    network: ClassVar[Network] = "unnamed"
 
     sigma: float = 0.05
     copies: int = 16
@@ -51,8 +52,8 @@ class Smooth(Alone):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_number("sigma", self.sigma, low=0)
-        check_number("copies", self.copies, low=1)
+        check_number("sigma", self.sigma, low=0, high=1e6)
+        check_number("copies", self.copies, low=1, whole=True)
         if self.combine not in ("labels", "probabilities"):
             raise ParameterError(f"combine must be 'labels' or 'probabilities'; got {self.combine!r}")
 
@@ -67,4 +68,4 @@ class Smooth(Alone):
         source = torch.Generator().manual_seed(derive(seed, "smooth"))
         bank = size * torch.randn((self.copies, *victim.domain.shape), generator=source)
         module = Smoothed(copy.deepcopy(victim.module()), bank, votes=self.combine == "labels")
-        return Copy(module=module, unnamed=True)
+        return Copy(module=module)

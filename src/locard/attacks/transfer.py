@@ -57,6 +57,7 @@ class Transfer(Training):
     name: ClassVar[str] = "transfer"
     margin: ClassVar[float] = 0.05
     new_task: ClassVar[bool] = True
+    one_class: ClassVar[bool] = True
 
     layers: str = "all"
     epochs: int = 20

@@ -116,10 +116,10 @@ def transferability(
     Cost: to find the inputs one answer of each model an input of the data; then, for each of n, `steps + aimed_steps`
     gradients of the source, one more for the cosine, two answers of it and three of the target.
     """
-    check_number("n", n, low=1)
+    check_number("n", n, low=1, whole=True)
     check_number("eps", eps, above=0, high=1)
-    check_number("steps", steps, low=1)
-    check_number("aimed_steps", aimed_steps, low=0)
+    check_number("steps", steps, low=1, whole=True)
+    check_number("aimed_steps", aimed_steps, low=0, whole=True)
     data = _check(a, b, data)
     radius, eps = _radius(data, eps)
     chosen = _known_to_both(a, b, data, n, generator(seed, "transferability/inputs"))

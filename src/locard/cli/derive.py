@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from locard.cli._options import JournalOption, SeedOption, TrustOption, journal_for, progress
-from locard.errors import AccessError, ParameterError
+from locard.errors import ArtefactError, ParameterError
 
 if TYPE_CHECKING:
-    from locard.attacks import Acceptance, Stolen
+    from locard.attacks import Acceptance, Attack, Stolen
     from locard.models import Model
+
+FILES = (".pt2", ".onnx")
 
 
 def derive(
@@ -45,15 +47,18 @@ def derive(
         raise ParameterError(f"{str(output)!r} is there already; name another, or remove it")
     if output.suffix.lower() in (".pt", ".pth", ".bin", ".safetensors"):
         raise ParameterError(f"a copy is a folder, or a .pt2 or .onnx file; {output.name!r} ends in {output.suffix!r}")
-    if output.suffix.lower() in (".pt2", ".onnx") and not output.parent.is_dir():
+    if output.suffix.lower() in FILES and not output.parent.is_dir():
         raise ParameterError(f"there is no folder {str(output.parent)!r} to write {output.name!r} to; make it first")
     built = build(attack, dict(params(param)))
-    if access is not None and built.needs not in Access.parse(access).implied:
-        raise AccessError(f"{attack} needs {built.needs.text} of the victim; {Access.parse(access).text} was granted")
+    if access is not None:
+        built.check_access(Access.parse(access), f"{Access.parse(access).text} was granted")
     owned, held_out = (None if name is None else read(name) for name in (data, check))
     if held_out is not None and held_out.labels is None:
         raise ParameterError(f"whether a theft succeeded is judged on true labels; {held_out.name} has none")
     victim = load(model, like=None if owned is None else owned.domain, trust=trust)
+    built.check_access(victim.grants, f"{victim.source} gives {victim.grants.text}")
+    if output.suffix.lower() not in FILES:
+        check_folder(output, built, victim)
     if held_out is not None:
         held_out = held_out.taken_by(victim.domain, victim.source)
     with progress(attack) as bar:
@@ -62,9 +67,9 @@ def derive(
         stolen = built.derive(seen, owned, seed=seed, progress=bar)
     copy = TorchModel(stolen.module, domain=victim.domain, lineage=stolen.lineage, source=str(output))
     judged = None if held_out is None else accept(built, copy, victim, held_out, floor=stolen.floor)
-    write(copy, stolen, victim, output, judged)
+    written = write(copy, stolen, victim, output, judged)
     effort = stolen.effort
-    print(f"{output}: {attack}, {effort.queries:,} queries, {effort.epochs} epochs, {effort.seconds:.1f} s")
+    print(f"{written}: {attack}, {effort.queries:,} queries, {effort.epochs} epochs, {effort.seconds:.1f} s")
     if effort.known:
         print(f"note: {effort.known:,} more answers were known already")
     for note in stolen.notes:
@@ -76,11 +81,31 @@ def derive(
         print(f"accuracy {before}{judged.accuracy:.1%}, {kept}: {verdict}")
 
 
-def write(copy: Any, stolen: Stolen, victim: Model, output: Path, judged: Acceptance | None) -> None:
-    """The copy as our folder, or as a .pt2 or .onnx file, by the name's ending; its lineage goes with it.
+def check_folder(output: Path, attack: Attack, victim: Model) -> None:
+    """Refuse a folder, before anything is asked, where the copy's architecture will have no name.
 
     Raises:
-        ParameterError: a folder is asked for, and the copy's architecture has no name.
+        ParameterError: the attack gives it none, or it would be the victim's, who says none.
+    """
+    from locard.models import folder
+
+    if attack.network == "unnamed":
+        raise ParameterError(
+            f"what {attack.name} makes is of no named architecture, as a folder needs: write a file with "
+            f"-o {output}.pt2 or -o {output}.onnx"
+        )
+    if attack.network == "victim" and not (Path(victim.source) / folder.CARD).is_file():
+        raise ParameterError(
+            f"a folder holds architectures that have a name, and {victim.source} does not say its own: write a file "
+            f"with -o {output}.pt2 or -o {output}.onnx"
+        )
+
+
+def write(copy: Any, stolen: Stolen, victim: Model, output: Path, judged: Acceptance | None) -> Path:
+    """The copy as our folder, or as a .pt2 or .onnx file, by the name's ending; its lineage goes with it.
+
+    Returns:
+        Where it is: a .pt2 file in the folder, where the attack left it of no named architecture.
     """
     from locard.attacks import bare
     from locard.models import exported, folder, onnx
@@ -90,23 +115,20 @@ def write(copy: Any, stolen: Stolen, victim: Model, output: Path, judged: Accept
     elif output.suffix.lower() == ".onnx":
         onnx.export(copy, output)
     elif stolen.unnamed:
-        raise ParameterError(
-            f"what {stolen.lineage.derived_by} makes is of no named architecture, as a folder needs: write a .pt2 or "
-            ".onnx file"
-        )
+        try:
+            output.mkdir(parents=True)
+        except OSError as error:
+            raise ArtefactError(f"cannot make the folder {str(output)!r}: {error.strerror or error}") from error
+        exported.save(copy, output := output / "model.pt2")
     elif stolen.architecture is not None:
         folder.save(output, bare(stolen.module), architecture=stolen.architecture, arguments=stolen.arguments,
                     domain=victim.domain, lineage=stolen.lineage,
                     accuracy=None if judged is None else judged.accuracy)  # fmt: skip
-    elif (Path(victim.source) / folder.CARD).is_file():
+    else:
         card = folder.read_card(Path(victim.source))
         # Other arguments are those of another task, whose classes have other names.
         folder.save(output, bare(stolen.module), architecture=card.architecture,
                     arguments=card.arguments | stolen.arguments, domain=card.domain, mean=card.mean, std=card.std,
                     classes=() if stolen.arguments else card.classes, lineage=stolen.lineage,
                     accuracy=None if judged is None else judged.accuracy)  # fmt: skip
-    else:
-        raise ParameterError(
-            f"a folder holds architectures that have a name, and {victim.source} does not say its own: write a .pt2 or "
-            ".onnx file"
-        )
+    return output

@@ -210,7 +210,7 @@ def _read_parquet(path: Path, label: str | None) -> tuple[np.ndarray | list[str]
         if not _holds_strings(column.type):
             raise ArtefactError(f"{str(path)!r}: column {TEXT_COLUMN!r} holds {column.type}; expected strings")
         _refuse_nulls(column, TEXT_COLUMN, path)
-        return column.to_pylist(), labels, ()
+        return _strings(column, TEXT_COLUMN, path), labels, ()
     inputs = np.empty((table.num_rows, len(layout.columns)), np.float64)
     for index, name in enumerate(layout.columns):
         inputs[:, index] = _parquet_numbers(table.column(name), name, path)
@@ -228,12 +228,19 @@ def _parquet_labels(column: pa.ChunkedArray, path: Path, table: pa.Table, index:
     name = table.column_names[index]
     _refuse_nulls(column, name, path)
     if _holds_strings(column.type):
-        return from_names(column.to_pylist())
+        return from_names(_strings(column, name, path))
     if not _holds_numbers(column.type):
         raise ArtefactError(
             f"{str(path)!r}: label column {name!r} holds {column.type}; expected names or whole numbers"
         )
     return from_numbers(column.to_numpy().astype(np.float64, copy=False), str(path)), ()
+
+
+def _strings(column: pa.ChunkedArray, name: str, path: Path) -> list[str]:
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError as error:
+        raise ArtefactError(f"{str(path)!r}: column {name!r} holds strings that are no UTF-8: {error}") from error
 
 
 def _holds_strings(kind: Any) -> bool:

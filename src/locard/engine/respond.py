@@ -175,12 +175,13 @@ def check_access(name: str, needed: Access, model: Model, granted: Access | None
 
 def _check_domain(fingerprint: Fingerprint, model: Model) -> None:
     ours, theirs = fingerprint.domain, model.domain
-    if (ours.kind, ours.shape) != (theirs.kind, theirs.shape):
+    apart = ours.apart(theirs)
+    if apart == "form":
         raise ParameterError(
             f"{model.source} takes {theirs.text}; the fingerprint asks {ours.text}: these two models cannot be "
             "compared by their answers"
         )
-    if None not in (ours.bounds, theirs.bounds) and ours.bounds != theirs.bounds:
+    if apart == "bounds":
         raise ParameterError(
             f"{model.source} takes inputs in {list(theirs.bounds or ())}, the fingerprint asks in "
             f"{list(ours.bounds or ())}: load the model so that it takes inputs as the fingerprint asks them"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from locard.errors import ParameterError, check_number, need
+from locard.models.torch_module import device_of
 from locard.seeds import derive
 
 if TYPE_CHECKING:
@@ -39,9 +40,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        check_number("epochs", self.epochs, low=1)
+        check_number("epochs", self.epochs, low=1, whole=True)
         check_number("lr", self.lr, above=0)
-        check_number("batch", self.batch, low=1)
+        check_number("batch", self.batch, low=1, whole=True)
         check_number("weight_decay", self.weight_decay, low=0)
 
 
@@ -84,8 +85,8 @@ def fit(
         seed: of the order of the inputs, and of dropout where the module has it.
         parameters: what to train; None for all. When only some are trained, the module stays in evaluation mode, so
             that the statistics of its normalisation layers stay as they are.
-        objective: maps the inputs of one step and their row numbers to the loss, in torch; None for the cross-entropy
-            of the module's answers with the targets.
+        objective: maps the inputs of one step, on the module's device, and their row numbers to the loss, in torch;
+            None for the cross-entropy of the module's answers with the targets.
         after_step: called after each step, to put a constraint back.
         progress: called with (done, wanted) epochs.
 
@@ -102,8 +103,9 @@ def fit(
         raise ParameterError(f"training needs one target an input; got {len(inputs)} inputs, targets {targets.shape}")
     chosen = list(module.parameters() if parameters is None else parameters)
     real = np.float64 if any(parameter.dtype == torch.float64 for parameter in module.parameters()) else np.float32
-    x = tensor(module, inputs if inputs.dtype.kind in "OU" else np.asarray(inputs, real))
-    y = torch.from_numpy(np.array(targets, real if targets.ndim == 2 else None))
+    device = device_of(module)
+    x = tensor(module, inputs if inputs.dtype.kind in "OU" else np.asarray(inputs, real)).to(device)
+    y = torch.from_numpy(np.array(targets, real if targets.ndim == 2 else None)).to(device)
     frozen = {id(p): p.requires_grad for p in module.parameters()}
     batches = math.ceil(len(x) / recipe.batch)
     order = torch.Generator().manual_seed(derive(seed, "fit/order"))
@@ -130,6 +132,9 @@ def fit(
                         after_step()
                 if not math.isfinite(loss.item()):  # pyright: ignore[reportPossiblyUnboundVariable]
                     raise ParameterError(f"training diverged in epoch {epoch + 1}: the loss is not finite; lower lr")
+                # The last step comes after the last loss.
+                if not all(bool(parameter.isfinite().all()) for parameter in chosen):
+                    raise ParameterError(f"training diverged in epoch {epoch + 1}: a weight is not finite; lower lr")
                 if progress is not None:
                     progress(epoch + 1, recipe.epochs)
     finally:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import os
 
 Progress = Callable[[int, int], None]
+# So many tell two float64 numbers apart; a factor of ten to the hundreds would make infinities of answers.
+MOST_DECIMALS = 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,7 @@ class ViewParameters:
 
     Args:
         top_k: probabilities outside the k largest become 0; None keeps all.
-        decimals: probabilities or logits are rounded to so many decimals; None keeps them.
+        decimals: probabilities or logits are rounded to so many decimals, at most 17; None keeps them.
         noise: standard deviation of Gaussian noise added to probabilities or logits.
         seed: seed of the noise.
     """
@@ -39,9 +41,9 @@ class ViewParameters:
     def __post_init__(self) -> None:
         """Check the ranges."""
         if self.top_k is not None:
-            check_number("top_k", self.top_k, low=1)
+            check_number("top_k", self.top_k, low=1, whole=True)
         if self.decimals is not None:
-            check_number("decimals", self.decimals, low=0)
+            check_number("decimals", self.decimals, low=0, high=MOST_DECIMALS, whole=True)
         check_number("noise", self.noise, low=0)
 
 
@@ -74,7 +76,7 @@ class Session:
         if access not in model.grants:
             raise AccessError(f"{access.text} is asked of {model.source}, which gives {model.grants.text}")
         if budget is not None:
-            check_number("budget", budget, low=1)
+            check_number("budget", budget, low=1, whole=True)
         self.model, self.access, self.budget, self.progress = model, access, budget, progress
         self.parameters = parameters or ViewParameters()
         if model.remote and self.parameters.noise:

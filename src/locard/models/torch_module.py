@@ -34,6 +34,14 @@ def evaluating(module: torch.nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+def device_of(module: torch.nn.Module) -> torch.device:
+    """Where its first parameter lies; the processor where it has none."""
+    import torch
+
+    first = next(module.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
 class TorchModel(Model):
     """A torch module from (n, *shape) inputs to (n, classes) answers.
 
@@ -65,7 +73,7 @@ class TorchModel(Model):
         lineage: Lineage | None = None,
         batch_size: int | None = None,
     ) -> None:
-        torch = need("torch", extra="torch", why="a torch module")
+        need("torch", extra="torch", why="a torch module")
         from locard.models._torch import check_takes
 
         check_takes(module, domain)
@@ -73,8 +81,7 @@ class TorchModel(Model):
         self.native = native_access(outputs)
         self.source = source or f"torch module {type(module).__name__}"
         self.lineage = lineage or Lineage()
-        first = next(iter(module.parameters()), None)
-        self.device = torch.device("cpu") if first is None else first.device
+        self.device = device_of(module)
         layers = sum(1 for part in module.modules() if next(part.children(), None) is None)
         usual = NETWORK_BATCH if self.device.type == "cpu" and layers <= MANY_LAYERS else BATCH
         self.batch_size = usual if batch_size is None else batch_rows(batch_size)

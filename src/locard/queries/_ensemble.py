@@ -119,9 +119,7 @@ def _module(model: Any, like: View, what: str) -> torch.nn.Module:
             "leave it out"
         )
     ours, theirs = like.domain, model.domain
-    if (ours.kind, ours.shape) != (theirs.kind, theirs.shape) or (
-        None not in (ours.bounds, theirs.bounds) and ours.bounds != theirs.bounds
-    ):
+    if ours.apart(theirs) is not None:
         raise ParameterError(
             f"{what} need a population that takes the victim's inputs, {ours.text}; {model.source} takes "
             f"{theirs.text}: leave it out"

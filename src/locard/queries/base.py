@@ -174,7 +174,7 @@ def pool(
 
 def _check_member(model: View, like: View, what: str, *, classes: bool) -> None:
     ours, theirs = like.domain, model.domain
-    if (ours.kind, ours.shape) != (theirs.kind, theirs.shape):
+    if ours.apart(theirs) == "form":
         raise ParameterError(
             f"{what} need a population that takes the victim's inputs, {ours.text}; {model.source} takes "
             f"{theirs.text}: leave it out"

@@ -98,7 +98,7 @@ def check_pairs(n: int | None, each: int) -> None:
 
 def _check_private(private: Data, public: Data, victim: View) -> None:
     """Refuse private data that are unlike the public ones or not the victim's."""
-    if (private.domain.kind, private.domain.shape) != (public.domain.kind, public.domain.shape):
+    if private.domain.apart(public.domain) == "form":
         raise ParameterError(
             f"private and public data must be of one kind; {public.name} holds {public.domain.text}, {private.name} "
             f"holds {private.domain.text}"

@@ -115,6 +115,12 @@ class Domain:
             np.clip(y, low, high, out=y)
         return np.ascontiguousarray(y)
 
+    def apart(self, other: Domain) -> Literal["form", "bounds"] | None:
+        """What keeps inputs of one from being those of the other: kind or shape, bounds that both have; or None."""
+        if (self.kind, self.shape) != (other.kind, other.shape):
+            return "form"
+        return "bounds" if None not in (self.bounds, other.bounds) and self.bounds != other.bounds else None
+
     @property
     def text(self) -> str:
         """In words: "image (1, 28, 28) float32 in [0, 1]"."""
@@ -209,9 +215,10 @@ class Data:
             ParameterError: the data are of another kind, shape or range.
         """
         ours = self.domain
-        if (ours.kind, ours.shape) != (domain.kind, domain.shape):
+        apart = ours.apart(domain)
+        if apart == "form":
             raise ParameterError(f"{source} takes {domain.text}; {self.name} holds {ours.text}")
-        if None not in (ours.bounds, domain.bounds) and ours.bounds != domain.bounds:
+        if apart == "bounds":
             raise ParameterError(
                 f"{source} takes inputs in {list(domain.bounds or ())}, {self.name} lies in {list(ours.bounds or ())}; "
                 "give data as the model takes them, before its own normalisation"

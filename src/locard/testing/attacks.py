@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from locard.attacks import Attack, Stolen, attacks, build
-from locard.errors import AccessError, BudgetError, ParameterError
+from locard.errors import AccessError, BudgetError, LocardError, ParameterError
 from locard.models import load, restrict
 from locard.records import LADDER, Access, Data, Domain
 from locard.testing.laws import ConformanceError, law, refused
@@ -91,6 +93,10 @@ def _papers(bench: _Bench) -> None:
     law(
         (lineage.architecture is None) == stolen.unnamed,
         "a copy is of a named architecture, or says that it is of none",
+    )
+    law(
+        (stolen.architecture is not None) == (bench.attack.network == "own"),
+        f"its copies are said to be of the network {bench.attack.network!r}; this one names {stolen.architecture}",
     )
     law(stolen.effort.seconds > 0, "no time was spent")
     law(stolen.effort.epochs >= 0, "epochs are negative")
@@ -186,15 +192,84 @@ def _written(bench: _Bench) -> None:
     stolen = bench.derive()
     if not stolen.unnamed:
         return
-    copy, inputs = bench.model(stolen), bench.data.inputs[:40]
-    here = _logits(copy, inputs)
+    model, inputs = bench.model(stolen), bench.data.inputs[:40]
+    here = _logits(model, inputs)
     with tempfile.TemporaryDirectory() as folder:
         for suffix, write in ((".pt2", exported.save), (".onnx", onnx.export)):
             path = Path(folder) / f"copy{suffix}"
-            write(copy, path)
+            write(model, path)
             there = _logits(load(path, trust=True), inputs)
             moved = np.abs(here - there).max() / max(np.abs(here).max(), 1)
             law(moved <= ROUNDING, f"from a {suffix} file the copy answers otherwise: by {moved:.2g}")
+
+
+def _threads(bench: _Bench) -> None:
+    """A copy does not depend on how many threads add up its sums."""
+    import torch
+
+    from locard.models.fitting import reproducible
+    from locard.models.torch_module import TorchModel
+
+    class Steady(TorchModel):
+        """Its own answers may hang on the threads, which is no fault of the attack's."""
+
+        def _forward(self, x: np.ndarray) -> np.ndarray:
+            with reproducible(0):
+                return super()._forward(x)
+
+    victim = Steady(bench.victim.module(), domain=bench.victim.domain, lineage=bench.victim.lineage)
+    bench, usual, digests = replace(bench, victim=victim), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            digests.append(bench.model(bench.derive(seed=3)).digest)
+    finally:
+        torch.set_num_threads(usual)
+    law(digests[0] == digests[1], "two copies made with one seed, by one thread and by two, differ")
+
+
+def _float64(bench: _Bench) -> None:
+    """Of a victim in float64 the copy computes in float64, or it is refused in words."""
+    import torch
+
+    from locard.models.torch_module import TorchModel
+
+    domain = replace(bench.victim.domain, dtype="float64")
+    victim = TorchModel(copy.deepcopy(bench.victim.module()).double(), domain=domain, lineage=bench.victim.lineage)
+    stolen = _told(replace(bench, victim=victim), "a victim in float64")
+    if stolen is not None:
+        types = {tensor.dtype for tensor in stolen.module.parameters()}
+        law(types == {torch.float64}, f"a copy of a victim in float64 has weights of {types}")
+        law(_logits(TorchModel(stolen.module, domain=domain), bench.data.inputs[:40]).dtype == np.float64,
+            "a copy of a victim in float64 answers in less")  # fmt: skip
+
+
+def _file(bench: _Bench) -> None:
+    """A victim read from a file, whose layers are no layers of torch, is robbed too, or is refused in words."""
+    stolen = _told(replace(bench, victim=_from_file(bench.victim)), "a victim from a .pt2 file")
+    if stolen is not None:
+        law(np.isfinite(_logits(bench.model(stolen), bench.data.inputs[:40])).all(), "a copy's logits must be finite")
+
+
+def _told(bench: _Bench, whose: str) -> Stolen | None:
+    """A copy of an unusual victim, or None where a message says why there is none."""
+    try:
+        return bench.derive()
+    except LocardError:
+        return None
+    except Exception as error:
+        raise ConformanceError(f"{whose} ends in {type(error).__name__} and not in words: {error}") from error
+
+
+@functools.cache
+def _from_file(victim: TorchModel) -> Any:
+    """The same from a .pt2 file; it takes seconds to write, and most laws are tried on one victim."""
+    from locard.models import exported
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "victim.pt2"
+        exported.save(victim, path)
+        return load(path, trust=True)
 
 
 def _logits(model: Any, inputs: np.ndarray) -> np.ndarray:
@@ -212,6 +287,9 @@ _LAWS: dict[str, Callable[[_Bench], None]] = {
     "budget": _budget,
     "progress": _progress,
     "written": _written,
+    "threads": _threads,
+    "float64": _float64,
+    "file": _file,
 }
 ATTACK_LAWS = tuple(_LAWS)
 

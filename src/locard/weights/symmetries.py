@@ -120,12 +120,10 @@ def find(module: torch.nn.Module, domain: Domain) -> tuple[Group, ...]:
     torch = need("torch", extra="torch", why="finding symmetries")
     if domain.kind == "text":
         raise ParameterError(f"symmetries are read off a network that takes numbers; this one takes {domain.text}")
-    from locard.models.torch_module import evaluating
+    from locard.models.torch_module import device_of, evaluating
     from locard.weights._rules import RULES
 
-    first = next(iter(module.parameters()), None)
-    example = torch.zeros((_ROWS, *domain.shape), dtype=getattr(torch, domain.dtype),
-                          device=None if first is None else first.device)  # fmt: skip
+    example = torch.zeros((_ROWS, *domain.shape), dtype=getattr(torch, domain.dtype), device=device_of(module))
     try:
         with evaluating(module), torch.no_grad():
             # Decomposed by an empty table, a program keeps its layers and loses its operations in place.
