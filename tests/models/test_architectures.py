@@ -69,6 +69,27 @@ def test_arguments_survive_json(name):
     assert build(name, **arguments).state_dict().keys() == build(name, shape=(1, 8, 8), classes=3).state_dict().keys()
 
 
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 11, 14)])
+def test_cnn_pools_before_relu_and_gives_the_bits_of_the_usual_order(shape):
+    torch.manual_seed(0)
+    module = build("cnn", shape=shape, classes=10, width=4)
+    # Zeros give ties between all numbers of a window.
+    x = torch.rand(7, *shape).mul_(torch.rand(7, *shape) < 0.3)
+    x.requires_grad_()
+
+    def usual(x):
+        for convolution in (module.conv1, module.conv2):
+            x = torch.nn.functional.max_pool2d(torch.relu(convolution(x)), 2)
+        return module.dense2(torch.relu(module.dense1(x.flatten(1))))
+
+    wanted = [x, *module.parameters()]
+    ours, theirs = module(x), usual(x)
+    assert torch.equal(ours, theirs)
+    for a, b in zip(*(torch.autograd.grad(y.square().sum(), wanted) for y in (ours, theirs)), strict=True):
+        assert a.abs().sum() > 0
+        assert torch.equal(a, b)
+
+
 def test_mlp_is_linear_without_hidden_layers():
     module = build("mlp", shape=[4], classes=2, hidden=[])
     x, y = torch.rand(3, 4), torch.rand(3, 4)
