@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from locard.errors import MissingExtraError, ParameterError  # noqa: E402
 from locard.models import exported, load, onnx, restrict  # noqa: E402
 from locard.models.architectures import architectures, build  # noqa: E402
+from locard.models.architectures.cnn import CNN  # noqa: E402
 from locard.models.architectures.resnet import Block  # noqa: E402
 from locard.models.torch_module import TorchModel  # noqa: E402
 from locard.records import Access, Domain  # noqa: E402
@@ -72,7 +73,7 @@ def test_arguments_survive_json(name):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 11, 14)])
 def test_cnn_pools_before_relu_and_gives_the_bits_of_the_usual_order(shape):
     torch.manual_seed(0)
-    module = build("cnn", shape=shape, classes=10, width=4)
+    module = CNN(shape=shape, classes=10, width=4)
     # Zeros give ties between all numbers of a window.
     x = torch.rand(7, *shape).mul_(torch.rand(7, *shape) < 0.3)
     x.requires_grad_()
