@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from locard.errors import MissingExtraError, ParameterError  # noqa: E402
 from locard.models import exported, load, onnx, restrict  # noqa: E402
 from locard.models.architectures import architectures, build  # noqa: E402
+from locard.models.architectures.cnn import CNN  # noqa: E402
 from locard.models.architectures.resnet import Block  # noqa: E402
 from locard.models.torch_module import TorchModel  # noqa: E402
 from locard.records import Access, Domain  # noqa: E402
@@ -67,6 +68,27 @@ def test_answers_one_row_of_logits_an_input(name, shape):
 def test_arguments_survive_json(name):
     arguments = json.loads(json.dumps({"shape": (1, 8, 8), "classes": 3}))
     assert build(name, **arguments).state_dict().keys() == build(name, shape=(1, 8, 8), classes=3).state_dict().keys()
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 11, 14)])
+def test_cnn_pools_before_relu_and_gives_the_bits_of_the_usual_order(shape):
+    torch.manual_seed(0)
+    module = CNN(shape=shape, classes=10, width=4)
+    # Zeros give ties between all numbers of a window.
+    x = torch.rand(7, *shape).mul_(torch.rand(7, *shape) < 0.3)
+    x.requires_grad_()
+
+    def usual(x):
+        for convolution in (module.conv1, module.conv2):
+            x = torch.nn.functional.max_pool2d(torch.relu(convolution(x)), 2)
+        return module.dense2(torch.relu(module.dense1(x.flatten(1))))
+
+    wanted = [x, *module.parameters()]
+    ours, theirs = module(x), usual(x)
+    assert torch.equal(ours, theirs)
+    for a, b in zip(*(torch.autograd.grad(y.square().sum(), wanted) for y in (ours, theirs)), strict=True):
+        assert a.abs().sum() > 0
+        assert torch.equal(a, b)
 
 
 def test_mlp_is_linear_without_hidden_layers():

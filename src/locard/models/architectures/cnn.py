@@ -34,6 +34,7 @@ class CNN(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, channels, height, width) float32 to (n, classes) logits."""
-        x = nn.functional.max_pool2d(torch.relu(self.conv1(x)), 2)
-        x = nn.functional.max_pool2d(torch.relu(self.conv2(x)), 2)
+        # Pooling first gives the same values and gradients, to the bit, and leaves a quarter of the numbers to ReLU.
+        x = torch.relu(nn.functional.max_pool2d(self.conv1(x), 2))
+        x = torch.relu(nn.functional.max_pool2d(self.conv2(x), 2))
         return self.dense2(torch.relu(self.dense1(x.flatten(1))))
