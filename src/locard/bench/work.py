@@ -24,7 +24,7 @@ from locard.bench.records import Records, Row
 from locard.engine import extract
 from locard.engine.population import widest
 from locard.engine.respond import Battery, check_askable, score_of
-from locard.errors import LocardError
+from locard.errors import LocardError, ParameterError
 from locard.fingerprint import Fingerprint
 from locard.models import load
 from locard.queries import Population
@@ -155,6 +155,8 @@ class Workbench:
 
     def _private(self, zoo: Zoo, part: str) -> Path:
         """What the victim was trained on, as a file, which is how a scheme is told of it."""
+        if part not in zoo.parts:
+            raise ParameterError(f"what the victim was trained on, {part}, is not among the data of the population")
         path = self.out / f"{PRIVATE}-{zoo.parts[part]['digest'][:16]}.npz"
         if not path.exists():
             data, spare = _data(self.zoo, part), path.with_name(f".{os.getpid()}.{path.name}")
