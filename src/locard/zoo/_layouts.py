@@ -18,7 +18,7 @@ from locard.errors import ArtefactError
 State = Mapping[str, Tensor]
 _CUTS = (0, 4, 7, 11, 17)
 _STRIDES = (2, 1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)
-_VGG = {"vgg13": ((2, 2, 2, 2, 2), False), "vgg16_bn": ((2, 2, 3, 3, 3), True)}
+_STAGES = {"vgg13": ((2, 2, 2, 2, 2), False), "vgg16_bn": ((2, 2, 3, 3, 3), True)}
 _SIDE = 7
 
 
@@ -204,6 +204,6 @@ LAYOUTS: dict[str, Callable[[State], nn.Module]] = {
     "densenet121": lambda state: _DenseNet(state, (6, 12, 24, 16)),
     "mobilenet_v2": _MobileNetV2,
     "resnet18": _ResNet18,
-    "vgg13": lambda state: _VGG(state, *_VGG["vgg13"]),
-    "vgg16_bn": lambda state: _VGG(state, *_VGG["vgg16_bn"]),
+    "vgg13": lambda state: _VGG(state, *_STAGES["vgg13"]),
+    "vgg16_bn": lambda state: _VGG(state, *_STAGES["vgg16_bn"]),
 }

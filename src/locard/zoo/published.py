@@ -1,18 +1,18 @@
 """Two published benchmarks as populations, from a folder with their weights.
 
 QuRD [1] serves the models of ModelReuse [2] and SACBench [3] one to a hub repository, `maurice-fp/ModelReuse-NAME` and
-`maurice-fp/SACBenchmark-NAME`, each with timm's `config.json` and `model.safetensors`. NAME is the model's lineage, such as
-"train(vgg_model,CIFAR10,base)->finetune(3)", with ">" and ")" left out, "." written as "_", "(" and "," as ".". Names and
-formats are read off QuRD's code; the weights themselves were not at hand. Quantised copies are not served.
+`maurice-fp/SACBenchmark-NAME`, each with timm's `config.json` and `model.safetensors`. NAME is the lineage, such as
+"train(vgg_model,CIFAR10,base)->finetune(3)", with ">" and ")" left out, "." written as "_", "(" and "," as ".".
+Names and formats are read off QuRD's code; the weights themselves were not at hand. Quantised copies are not served.
 
-The folder holds the repositories under their names, or as the hub's cache keeps them. Each model is written as ONNX, so
-that nothing of its code is run. The published negatives are too few for a calibrated test at alpha 0.05 in any stratum, so
-all of them are judged and none is a reference. A population has disjoint roles, so of ModelReuse it takes one root at a
-time: what grew from it, in one data set, are victims and copies, and everything else are strangers.
+The folder holds the repositories under their names, or as the hub's cache keeps them. Each model is written as ONNX,
+since its architecture is none of ours. The published negatives are too few for a calibrated test at alpha 0.05 in any
+stratum, so all of them are judged and none is a reference. A population has disjoint roles, so of ModelReuse it takes
+one root at a time: what grew from it, in one data set, are victims and copies, and everything else are strangers.
 
 [1] Godinot et al. Queries, Representation & Detection: The Next 100 Model Fingerprinting Schemes. AAAI 2025.
 [2] Li et al. ModelDiff: Testing-Based DNN Similarity Comparison for Model Reuse Detection. ISSTA 2021.
-[3] Guan, Liang, He. Are You Stealing My Model? Sample Correlation for Fingerprinting Deep Neural Networks. NeurIPS 2022.
+[3] Guan, Liang, He. Are You Stealing My Model? Sample Correlation for Fingerprinting DNNs. NeurIPS 2022.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def import_zoo(
         benchmark: "modelreuse" or "sacbench".
         folder: holds the repositories; those that are missing are left out, but not the victims.
         out: folder of the population.
-        data: what `read` takes: labelled inputs that no model has seen, two in three for queries, the rest for accuracy.
+        data: what `read` takes: labelled inputs that no model has seen, two in three for queries, others for accuracy.
         dataset: of modelreuse, "Flower102" or "SDog120".
         root: of modelreuse, whose family are the victims and copies; one of `ROOTS`.
         progress: called with (done, wanted) models.

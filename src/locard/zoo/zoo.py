@@ -184,9 +184,7 @@ def _check_roles(members: dict[str, Member], built: dict[str, Built]) -> None:
             )
 
 
-def keep(
-    recipe: Setting, out: Path, members: dict[str, Member], built: dict[str, Built], parts: dict[str, Any]
-) -> Zoo:
+def keep(recipe: Setting, out: Path, members: dict[str, Member], built: dict[str, Built], parts: dict[str, Any]) -> Zoo:
     """Write a population down: the manifest, and the recipe or, of one that was imported, the setting.
 
     Args:
