@@ -173,7 +173,7 @@ def test_a_population_of_another_architecture_or_task_is_named():
 
 def test_no_walk_leads_from_a_text(tmp_path):
     data = texts()
-    np.savez(tmp_path / "private.npz", x=data.inputs.astype(str), y=data.labels)
+    np.savez(tmp_path / "private.npz", x=data.inputs.astype(str), y=np.asarray(data.labels))
     with pytest.raises(ParameterError, match=r"random walks need inputs that can be moved .*; texts holds text str"):
         engine.extract(text_model(), scheme="dataset-inference", data=data,
                        params={"private": str(tmp_path / "private.npz")})  # fmt: skip
