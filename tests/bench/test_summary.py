@@ -245,3 +245,11 @@ def test_arguments_are_checked():
         summarise(Records.concatenate([records, records]))
     with pytest.raises(ParameterError, match="unknown access"):
         summarise(records, access="none")
+
+
+def test_an_entry_without_any_score_says_nothing():
+    found = summarise(population(victims=1, thefts=2, innocents=5, score=lambda values: np.full(len(values), np.nan)))
+    (one,) = found.standings
+    figures = [one.auroc, one.aruc, *one.tpr.values(), *one.tpr_at_fpr.values()]
+    assert {figure.value for figure in figures} == {None}
+    assert {figure.why for figure in figures} == {"no suspect has a score"}

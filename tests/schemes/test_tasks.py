@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from locard import engine
-from locard.errors import LocardError
+from locard.errors import LocardError, ParameterError
 from locard.fingerprint import Fingerprint
 from locard.models import Session, view
 from locard.models.callable import CallableModel
@@ -169,3 +169,11 @@ def test_a_population_of_another_architecture_or_task_is_named():
     for name in ("conferrable", "metav", "anafp"):
         with pytest.raises(LocardError, match=r"(MODULE|GRADIENTS|LOGITS)"):
             engine.extract(torch_table(0), scheme=name, data=data, population=population(table_model, data))
+
+
+def test_no_walk_leads_from_a_text(tmp_path):
+    data = texts()
+    np.savez(tmp_path / "private.npz", x=data.inputs.astype(str), y=np.asarray(data.labels))
+    with pytest.raises(ParameterError, match=r"random walks need inputs that can be moved .*; texts holds text str"):
+        engine.extract(text_model(), scheme="dataset-inference", data=data,
+                       params={"private": str(tmp_path / "private.npz")})  # fmt: skip

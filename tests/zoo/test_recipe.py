@@ -1,5 +1,6 @@
 """A recipe says who is made of what for which role, and is refused where it makes no sense."""
 
+import re
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -10,8 +11,9 @@ from locard.attacks import attacks, build
 from locard.errors import ArtefactError, ParameterError
 from locard.evidence.conformal import STRATA
 from locard.models.architectures import architectures
-from locard.zoo import Theft, parse, read_recipe, shipped
+from locard.zoo import Theft, build_zoo, parse, read_recipe, shipped
 from locard.zoo.population import digests_of
+from locard.zoo.recipe import SHIPPED
 
 SMALL = Path(__file__).with_name("small.toml").read_text()
 
@@ -130,6 +132,46 @@ def test_shipped_recipes_are_whole(name):
     for _, victim in rows:
         if victim.role == "victim":
             assert {one.stratum(victim) for one in references} == set(STRATA), victim.name
+
+
+def cut_down(name):
+    """A recipe with one model of each kind, few inputs and one epoch."""
+    text = (SHIPPED / f"{name}.toml").read_text("utf-8")
+    before, mark, strangers = text.partition("[[strangers]]")
+    before = re.sub(r"evaluation = \d+", "evaluation = 1", before)
+    before = re.sub(r"(?<=networks = \{).*(?=\})", lambda found: re.sub(r"\d+", "1", found[0]), before)
+    text = before + mark + re.sub(r"= \d+(?=[ ,])", "= 1", strangers)
+    text = re.sub(r"(epochs|recovery) = \d+", r"\1 = 1", text)
+    text = re.sub(r"(victim|other|thief|owner|queries|budget) = \d\d_000", r"\1 = 1_000", text)
+    return parse(text.replace("queries = 7_000, check = 3_000", "queries = 500, check = 500"), name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["modelreuse", "sacbench"])
+def test_the_published_structures_can_be_built(name, tmp_path):
+    recipe = cut_down(name)
+    zoo = build_zoo(recipe, tmp_path)
+    assert zoo is not None
+    assert len(zoo.members) == len(recipe.jobs())
+    kinds = {theft for theft, one in read_recipe(name).thefts.items() if one.victims.get("evaluation")}
+    assert {pair.kind for pair in zoo.pairs() if pair.derived} == kinds
+
+
+@pytest.mark.parametrize(("name", "victims"), [("emoji", 2), ("letters", 4), ("reviews", 4)])
+def test_each_victim_has_references_for_alpha_0_05_and_strangers_to_be_judged(name, victims):
+    recipe = read_recipe(name)
+    members = [member for _, member in recipe.jobs()]
+    found = [one for one in members if one.role == "victim"]
+    assert len(found) == victims
+    assert len({one.network for one in found}) == 2
+    for victim in found:
+        for role, least in (("calibration", 19), ("evaluation", 5)):
+            strangers = [one for one in members if one.role == role and not one.name.startswith("copies")]
+            strata = Counter(one.stratum(victim) for one in strangers)
+            assert min(strata[stratum] for stratum in STRATA) >= least, (victim.name, role, strata)
+    for theft in recipe.thefts.values():
+        if theft.victims.get("selection"):
+            assert (theft.owner or theft.data) in (None, "owner")
 
 
 def test_digits_small_tries_every_attack_but_those_that_fit_no_network_of_it():

@@ -123,13 +123,13 @@ def run_bench(
             if progress is not None:
                 progress(done, wanted)
 
-    open_takings = {one.path.name: one for one in takings if not one.path.with_suffix(".json").exists()}
+    open_takings = {one.path.name: one for one in takings if not one.note.exists()}
     open_askings = {one.path.name: one for one in askings if not one.path.exists()}
     done = wanted - len(open_takings) - len(open_askings)
     if progress is not None:
         progress(done, wanted)
     go(workbench.take, open_takings)
-    missing = [one for one in takings if not one.path.with_suffix(".json").exists()]
+    missing = [one for one in takings if not one.note.exists()]
     if not missing:
         go(workbench.ask, open_askings)
     there = [one for one in askings if one.path.exists()]

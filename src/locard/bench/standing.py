@@ -145,14 +145,15 @@ def _whys(
     found: list[Trial], of: Claim, alphas: Sequence[float], fprs: Sequence[float], against: int
 ) -> dict[object, str]:
     """Why each figure is refused, or ""."""
-    none = "" if found else "no theft to be judged"
+    scores = np.concatenate([np.zeros(0), *(side.score for trial in found for side in (trial.thefts, trial.innocents))])
+    # Such an entry would pass for one that guesses.
+    none = "no theft to be judged" if not found else "" if np.isfinite(scores).any() else "no suspect has a score"
     whys: dict[object, str] = {
         ("tpr", alpha): none or ("" if of == "identical" else unattainable(found, alpha)) for alpha in alphas
     }
     bare = next((trial.victim for trial in found if not len(trial.innocents)), None)
     without = none or (_EXACT if of == "identical" else f"victim {bare!r} has no innocent to be judged" if bare else "")
     whys["auroc"] = without
-    scores = np.concatenate([np.zeros(0), *(side.score for trial in found for side in (trial.thefts, trial.innocents))])
     outside = np.isfinite(scores) & ((scores < 0) | (scores > 1))
     whys["aruc"] = without or ("it reads scores as shares, and some lie outside [0, 1]" if outside.any() else "")
     for fpr in fprs:

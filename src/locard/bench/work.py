@@ -24,7 +24,7 @@ from locard.bench.records import Records, Row
 from locard.engine import extract
 from locard.engine.population import widest
 from locard.engine.respond import Battery, check_askable, score_of
-from locard.errors import LocardError
+from locard.errors import LocardError, ParameterError
 from locard.fingerprint import Fingerprint
 from locard.models import load
 from locard.queries import Population
@@ -53,6 +53,17 @@ class Taking:
     budget: int
     seed: int
     path: Path
+
+    # Names of models may hold dots, so an ending is no suffix to be replaced.
+    @property
+    def note(self) -> Path:
+        """What came of it."""
+        return self.path.with_name(f"{self.path.name}.json")
+
+    @property
+    def print(self) -> Path:
+        """The fingerprint."""
+        return self.path.with_name(f"{self.path.name}.locard")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,16 +136,16 @@ class Workbench:
 
     def take(self, task: Taking) -> str:
         """Take a fingerprint, or note why there is none."""
-        zoo, note = _zoo(self.zoo), task.path.with_suffix(".json")
+        zoo, note = _zoo(self.zoo), task.note
         started = time.process_time()
         try:
             fingerprint = self._extract(zoo, task)
         except LocardError as error:
-            _write(note, {"reason": _said(error, zoo)})
+            _write(note, {"reason": self._said(error, zoo)})
             return task.path.name
         seconds = time.process_time() - started
         task.path.parent.mkdir(parents=True, exist_ok=True)
-        fingerprint.save(task.path.with_suffix(".locard"))
+        fingerprint.save(task.print)
         own = score_of(fingerprint, fingerprint, task.entry.build())
         _write(note, {"reason": "", "seconds": seconds, "own": own})
         return task.path.name
@@ -153,12 +164,19 @@ class Workbench:
                        queries=task.budget or task.entry.queries, seed=task.seed, params=params,
                        population=population)  # fmt: skip
 
+    def _said(self, error: LocardError, zoo: Zoo) -> str:
+        """A message without the paths of this machine, which records must not carry."""
+        return str(error).replace(f"{zoo.path}{os.sep}", "").replace(f"{self.out}{os.sep}", "")
+
     def _private(self, zoo: Zoo, part: str) -> Path:
         """What the victim was trained on, as a file, which is how a scheme is told of it."""
+        if part not in zoo.parts:
+            raise ParameterError(f"what the victim was trained on, {part}, is not among the data of the population")
         path = self.out / f"{PRIVATE}-{zoo.parts[part]['digest'][:16]}.npz"
         if not path.exists():
             data, spare = _data(self.zoo, part), path.with_name(f".{os.getpid()}.{path.name}")
             x = data.inputs if data.domain.quantum != 1 / 255 else np.rint(255 * data.inputs).astype(np.uint8)
+            x = x.astype(str) if data.domain.kind == "text" else x
             np.savez(spare, x=x, y=np.asarray(data.labels))
             spare.replace(path)
         return path
@@ -168,16 +186,16 @@ class Workbench:
         zoo = _zoo(self.zoo)
         model = load(zoo.built[task.suspect].path)
         pairs = {pair.victim.name: pair for pair in zoo.pairs() if pair.suspect.name == task.suspect}
-        notes = [json.loads(taking.path.with_suffix(".json").read_text("utf-8")) for taking in task.takings]
+        notes = [json.loads(taking.note.read_text("utf-8")) for taking in task.takings]
         reasons = {index: note["reason"] for index, note in enumerate(notes) if note["reason"]}
-        prints = {index: _print(taking.path) for index, taking in enumerate(task.takings) if index not in reasons}
+        prints = {index: _print(taking.print) for index, taking in enumerate(task.takings) if index not in reasons}
         askable: dict[int, Fingerprint] = {}
         for index, fingerprint in prints.items():
             try:
                 check_askable(fingerprint, task.takings[index].entry.build(), model)
                 askable[index] = fingerprint
             except LocardError as error:
-                reasons[index] = _said(error, zoo)
+                reasons[index] = self._said(error, zoo)
         scores: dict[int, float] = {}
         started = time.perf_counter()
         if askable:
@@ -188,7 +206,7 @@ class Workbench:
                         raise record
                     scores[index] = score_of(fingerprint, record, task.takings[index].entry.build())
                 except LocardError as error:
-                    reasons[index] = _said(error, zoo)
+                    reasons[index] = self._said(error, zoo)
         seconds = time.perf_counter() - started
         asked = sum(fingerprint.cost for fingerprint in askable.values())
         rows = []
@@ -232,11 +250,6 @@ def _row(
     )
 
 
-def _said(error: LocardError, zoo: Zoo) -> str:
-    """A message without the paths of this machine, which records must not carry."""
-    return str(error).replace(f"{zoo.path}{os.sep}", "")
-
-
 @functools.lru_cache(maxsize=1)
 def _zoo(path: Path) -> Zoo:
     return open_zoo(path)
@@ -250,7 +263,7 @@ def _data(path: Path, part: str) -> Data:
 # A process asks one suspect after the other the same fingerprints.
 @functools.lru_cache(maxsize=4096)
 def _print(path: Path) -> Fingerprint:
-    return Fingerprint.load(path.with_suffix(".locard"))
+    return Fingerprint.load(path)
 
 
 def _key(*parts: Any) -> str:

@@ -15,7 +15,7 @@ from locard.errors import ParameterError
 if TYPE_CHECKING:
     from locard.zoo import Zoo
 
-app = typer.Typer(help="Populations of models with a family tree: list, build, show.", no_args_is_help=True)
+app = typer.Typer(help="Populations of models with a family tree: list, build, import, show.", no_args_is_help=True)
 
 ProcessesOption = Annotated[int, typer.Option(help="Models at a time, each on one thread.")]
 TimeOption = Annotated[
@@ -69,6 +69,25 @@ def show(
     if as_json:
         print_json(json.loads((folder / "manifest.json").read_text("utf-8")))
         return
+    _print(zoo)
+
+
+@app.command(name="import")
+def import_published(
+    benchmark: Annotated[str, typer.Argument(metavar="modelreuse|sacbench", help="Whose published weights they are.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Holds the hub repositories, one a folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the population, new.")],
+    data: Annotated[str, typer.Option(help="Labelled inputs that no model has seen, for queries and accuracy.")],
+    dataset: Annotated[str, typer.Option(help="Of modelreuse: Flower102 or SDog120.")] = "Flower102",
+    root: Annotated[
+        str, typer.Option(help="Of modelreuse, whose family are victims: pretrain- or train-, mbnetv2 or resnet18.")
+    ] = "pretrain-mbnetv2",
+) -> None:
+    """Make a population of the published weights of ModelReuse or SACBench, for `locard bench run`."""
+    from locard.zoo.published import import_zoo
+
+    with progress(f"importing {benchmark}") as bar:
+        zoo = import_zoo(benchmark, folder, output, data=data, dataset=dataset, root=root, progress=bar)
     _print(zoo)
 
 

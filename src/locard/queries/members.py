@@ -10,7 +10,7 @@ import numpy as np
 from locard.data import read
 from locard.errors import ParameterError, check_number
 from locard.models.journal import keys_of
-from locard.queries.base import Population, Queries, reach, samplers, take
+from locard.queries.base import Population, Queries, movable, reach, samplers, take
 from locard.records import Access, Data
 from locard.seeds import derive, generator
 
@@ -55,6 +55,7 @@ class Members:
                 f"{data.name} is taken for data that no model has seen; beside it the victim's training data are "
                 "needed, with their labels: extract with --param private=..."
             )
+        movable(data, "random walks")
         pair = 2 * self.each
         check_pairs(n, self.each)
         inputs, classes = [], []

@@ -45,30 +45,21 @@ that asks for more of them keeps those that are there.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from locard.data import read, split
 from locard.errors import ArtefactError, ParameterError, check_number, unknown
 from locard.models.fitting import Recipe as Training
-from locard.records import Data
 from locard.seeds import derive
 from locard.zoo import _typed
 from locard.zoo.members import Member, Role
 from locard.zoo.population import Job, Original, Theft
+from locard.zoo.setting import Setting, check_name
 
+T = TypeVar("T", bound=Setting)
 SHIPPED = Path(__file__).with_name("recipes")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """A data set and the sizes of its disjoint parts."""
-
-    source: str
-    parts: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,30 +110,23 @@ class Strangers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Recipe(Setting):
     """A population; see the module.
 
     Args:
-        name: of the file, without its ending; "" before it has one.
-        text: of the file, as it was read.
-        about: what it is.
-        seed: of everything.
-        queries: name of the part for queries.
-        held_out: name of the part for accuracy.
-        data: in their order.
+        name: see `Setting`, as for all up to the data.
+        text: see `Setting`.
+        about: see `Setting`.
+        seed: see `Setting`.
+        queries: see `Setting`.
+        held_out: see `Setting`.
+        data: see `Setting`.
         networks: by name.
         victims: what is stolen.
         thefts: by name.
         strangers: in their order.
     """
 
-    name: str = ""
-    text: str = ""
-    about: str = ""
-    seed: int = 0
-    queries: str
-    held_out: str
-    data: tuple[Source, ...]
     networks: dict[str, Network]
     victims: Victims
     thefts: dict[str, Stealing] = field(default_factory=dict)
@@ -150,19 +134,16 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check that all names lead somewhere, all numbers are possible, and nothing is seen that must not be."""
-        parts = [name for one in self.data for name in one.parts]
-        for name in (*self.networks, *self.thefts, *parts):
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-                raise ParameterError(f"names are made of letters, digits, '.', '_' and '-'; got {name!r}")
-        twice = next((name for name in parts if parts.count(name) > 1), None)
-        if twice is not None:
-            raise ParameterError(f"two parts of the data are called {twice!r}")
+        # By name, because a class with slots is made anew, and `super` would look in the old one.
+        Setting.__post_init__(self)
+        for name in (*self.networks, *self.thefts):
+            check_name(name)
         groups = [self.victims, *self.strangers]
         stolen = [data for one in self.thefts.values() for data in (one.data, one.owner) if data is not None]
         seen = {*(one.data for one in groups), *stolen}
-        for name in (self.queries, self.held_out, *sorted(seen)):
-            if name not in parts:
-                raise unknown("part of the data", name, parts)
+        for name in sorted(seen):
+            if name not in self.part_names:
+                raise unknown("part of the data", name, self.part_names)
         for name in (self.queries, self.held_out):
             if name in seen:
                 raise ParameterError(f"the part {name!r} is for judging, and models are trained on it; name another")
@@ -188,17 +169,6 @@ class Recipe:
                                          f"trained on {group.data!r} for {group.role}")  # fmt: skip
         if not sum(self.victims.networks.values()):
             raise ParameterError("a population needs a victim")
-
-    def parts(self) -> dict[str, Data]:
-        """The parts of the data by name, disjoint.
-
-        Raises:
-            LocardError: what `read` and `split` refuse.
-        """
-        found: dict[str, Data] = {}
-        for one in self.data:
-            found |= split(read(one.source), one.parts, seed=self.seed)
-        return found
 
     def jobs(self) -> list[tuple[Job, Member]]:
         """Every model with what it is there for: victims, their copies, then strangers and their copies."""
@@ -284,6 +254,15 @@ def parse(text: str, name: str) -> Recipe:
         ParameterError: see `read_recipe`.
         ArtefactError: no TOML.
     """
+    return _parse(Recipe, text, name)
+
+
+def parse_setting(text: str, name: str) -> Setting:
+    """The data alone, where nothing was built; see `parse`."""
+    return _parse(Setting, text, name)
+
+
+def _parse(kind: type[T], text: str, name: str) -> T:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -292,4 +271,4 @@ def parse(text: str, name: str) -> Recipe:
     for key in ("name", "text"):
         if key in raw:
             raise ParameterError(f"{where}: {key!r} is not for the file to say")
-    return replace(_typed.read(Recipe, raw, where), name=name, text=text)
+    return replace(_typed.read(kind, raw, where), name=name, text=text)

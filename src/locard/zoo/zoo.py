@@ -14,7 +14,8 @@ from locard.records import Data
 from locard.zoo._lock import held
 from locard.zoo.members import Member, Stratum
 from locard.zoo.population import Built, train_many
-from locard.zoo.recipe import Recipe, parse
+from locard.zoo.recipe import Recipe, parse, parse_setting
+from locard.zoo.setting import Setting
 
 if TYPE_CHECKING:
     from locard.models.session import Progress
@@ -48,14 +49,14 @@ class Zoo:
 
     Args:
         path: its folder.
-        recipe: what it was built from.
+        recipe: what it was built from, a `Recipe`; of a population that was imported, the `Setting` alone.
         members: all models, in the order of the recipe, by name.
         built: what became of each, by name.
         parts: number of inputs and digest of each part of the data, by name.
     """
 
     path: Path
-    recipe: Recipe
+    recipe: Setting
     members: dict[str, Member]
     built: dict[str, Built]
     parts: dict[str, dict[str, Any]]
@@ -136,8 +137,7 @@ def build_zoo(
     members = {member.name: member for _, member in listed}
     _check_roles(members, built)
     parts = {name: {"n": len(part), "digest": part.digest} for name, part in data.items()}
-    _write(recipe, out, members, built, parts)
-    return Zoo(path=out, recipe=recipe, members=members, built=built, parts=parts)
+    return keep(recipe, out, members, built, parts)
 
 
 def open_zoo(path: Path) -> Zoo:
@@ -150,7 +150,8 @@ def open_zoo(path: Path) -> Zoo:
         manifest = json.loads((path / MANIFEST).read_text("utf-8"))
         if manifest["locard_population"] != _VERSION:
             raise ArtefactError(f"{str(path)!r} holds a population of another version; build it anew")
-        recipe = parse((path / RECIPE).read_text("utf-8"), manifest["recipe"])
+        made = parse_setting if manifest.get("imported") else parse
+        recipe = made((path / RECIPE).read_text("utf-8"), manifest["recipe"])
         rows = manifest["models"]
         members = {row["member"]["name"]: Member(**row["member"]) for row in rows}
         built = {row["member"]["name"]: Built.from_json(path, row["built"]) for row in rows}
@@ -183,13 +184,21 @@ def _check_roles(members: dict[str, Member], built: dict[str, Built]) -> None:
             )
 
 
-def _write(
-    recipe: Recipe, out: Path, members: dict[str, Member], built: dict[str, Built], parts: dict[str, Any]
-) -> None:
+def keep(recipe: Setting, out: Path, members: dict[str, Member], built: dict[str, Built], parts: dict[str, Any]) -> Zoo:
+    """Write a population down: the manifest, and the recipe or, of one that was imported, the setting.
+
+    Args:
+        recipe: with its text.
+        out: folder that holds the models.
+        members: by name.
+        built: by name.
+        parts: number of inputs and digest of each part of the data, by name.
+    """
     manifest = {
         "locard_population": _VERSION,
         "locard": locard.__version__,
         "recipe": recipe.name,
+        "imported": not isinstance(recipe, Recipe),
         "parts": parts,
         "models": [{"member": asdict(member), "built": built[name].to_json(out)} for name, member in members.items()],
     }
@@ -198,3 +207,4 @@ def _write(
             part = out / f".{name}"
             part.write_text(text, "utf-8")
             part.replace(out / name)
+    return Zoo(path=out, recipe=recipe, members=members, built=built, parts=parts)
