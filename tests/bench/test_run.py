@@ -155,9 +155,9 @@ def test_the_report_is_a_page_and_tables(bench, tmp_path, capsys):
     assert "holds no finished bench: run one with `locard bench run POPULATION" in capsys.readouterr().err
 
 
-def start(zoo, out):
+def start(zoo, out, workers):
     words = ["bench", "run", str(zoo.path), "-o", str(out), "--schemes", "akh,sac:answers=labels", "--budgets", "0,10"]
-    command = [sys.executable, "-m", "locard", *words]
+    command = [sys.executable, "-m", "locard", *words, "--processes", str(workers)]
     # In a group of its own, so that the blow reaches its workers too.
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
 
@@ -165,19 +165,22 @@ def start(zoo, out):
 @pytest.mark.slow
 def test_ten_kills_lose_no_record_and_change_none(zoo, tmp_path, records, told):
     """At random moments, the workers with it."""
-    source, left = random.Random(0), {}
-    began = time.monotonic()
-    with start(zoo, tmp_path / "undisturbed") as process:
-        assert process.wait(timeout=300) == 0
-    takes = time.monotonic() - began
-    for _ in range(10):
-        with start(zoo, tmp_path / "killed") as process:
-            time.sleep(source.uniform(0.3, 0.6) * takes)
+    source, left, takes = random.Random(0), {}, {}
+    for workers in (1, 2):
+        began = time.monotonic()
+        with start(zoo, tmp_path / f"undisturbed-{workers}", workers) as process:
+            assert process.wait(timeout=300) == 0
+        takes[workers] = time.monotonic() - began
+    # Workers take as long to begin as the whole bench does without them, so most of the blows fall on one process.
+    for workers in (1, 1, 2) * 3 + (1,):
+        with start(zoo, tmp_path / "killed", workers) as process:
+            time.sleep(source.uniform(0.3, 0.8) * takes[workers])
             os.killpg(process.pid, signal.SIGKILL)
         now = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("*/*") if path.name[0] != "."}
         assert left.items() <= now.items(), "a finished piece was lost or done again"
         left = now
-    with start(zoo, tmp_path / "killed") as process:
+    with start(zoo, tmp_path / "killed", 1) as process:
         assert process.wait(timeout=300) == 0
-    undisturbed, killed = (Records.read(tmp_path / name / "records.parquet") for name in ("undisturbed", "killed"))
-    assert told(killed) == told(undisturbed)
+    names = ("undisturbed-1", "undisturbed-2", "killed")
+    first, second, killed = (told(Records.read(tmp_path / name / "records.parquet")) for name in names)
+    assert first == second == killed
