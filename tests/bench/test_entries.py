@@ -29,6 +29,7 @@ def test_access_bounds_what_takes_part(level):
         ("akh", ["akh"]),
         ("sac", ["sac", "sac(answers=probabilities)", "sac(answers=labels)"]),
         ("sac:answers=labels,variant=w", ["sac(answers=labels, variant=w)"]),
+        ("sac:variant=w,answers=labels", ["sac(answers=labels, variant=w)"]),
         ("akh:discount=true", ["akh(discount=True)"]),
         ("negative+labels+hamming", ["negative+labels+hamming"]),
     ],

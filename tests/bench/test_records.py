@@ -51,3 +51,21 @@ def test_what_is_no_record_is_refused(tmp_path):
     pq.write_table(pa.table({"victim": ["v"]}), tmp_path / "other.parquet")
     with pytest.raises(ArtefactError, match=r"holds no records of a bench of this version \(1; it says nothing\)"):
         Records.read(tmp_path / "other.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "kind"),
+    [("score", "high", "string"), ("truth", "Derived", "string"), ("claim", "x", "string"), ("queries", None, "int64"),
+     ("victim", None, "string")],
+)  # fmt: skip
+def test_what_no_bench_writes_is_refused(tmp_path, column, value, kind):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    Records.of([row()]).write(tmp_path / "r.parquet")
+    table = pq.read_table(tmp_path / "r.parquet")
+    at = table.column_names.index(column)
+    changed = table.set_column(at, column, pa.array([value], kind))
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), tmp_path / "r.parquet")
+    with pytest.raises(ArtefactError, match=r"what no bench writes|holds no records of a bench"):
+        Records.read(tmp_path / "r.parquet")

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from locard.bench.work import Workbench
 from locard.cli import run as command
 from locard.engine.respond import respond
 from locard.errors import ArtefactError, ParameterError
-from locard.models import Model, load
+from locard.models import Model, folder, load
 from locard.schemes import build
+from locard.zoo import open_zoo
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +106,24 @@ def test_a_scheme_that_cannot_is_told_and_the_others_go_on(zoo, tmp_path, entrie
     assert np.isnan(bad["score"]).all()
     assert all(str(zoo.path) not in reason and reason for reason in bad["reason"].tolist())
     assert not np.isnan(found.where(found["entry"] == "akh")["score"]).any()
+
+
+def test_what_is_no_fault_of_a_scheme_ends_the_bench_and_is_not_noted(zoo, tmp_path, entries):
+    other = shutil.copytree(zoo.path, tmp_path / "zoo")
+    victim = zoo.victims[0].name
+    shutil.copy(other / zoo.victims[1].name / folder.WEIGHTS, other / victim / folder.WEIGHTS)
+    with pytest.raises(ArtefactError, match="is not the model that its population lists: build the population again"):
+        run_bench(open_zoo(other), tmp_path / "bench", entries, runner=processes(1))
+    assert not list((tmp_path / "bench").glob("fingerprints/*.json"))
+
+
+def test_a_lost_fingerprint_is_taken_again(zoo, tmp_path, entries):
+    assert run_bench(zoo, tmp_path, entries[:1], runner=processes(1)).whole
+    first, *_ = (tmp_path / "fingerprints").glob("*.locard")
+    whole = first.read_bytes()
+    first.unlink()
+    assert run_bench(zoo, tmp_path, entries[:1], runner=processes(1)).whole
+    assert first.read_bytes() == whole
 
 
 @pytest.mark.parametrize(

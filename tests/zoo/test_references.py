@@ -102,6 +102,8 @@ def test_the_command_says_what_they_cost_and_buy(victim, home, capsys):
     assert lines[3] == "smallest p 0.333: alpha 0.333 or more can be reached"
     assert run([*words, "-n", "5", "--time", "0s", "--param", "epochs=2", "batch=50"]) == 0
     assert "2 of 5 references, 0 made now" in capsys.readouterr().out
+    assert run([*words, "-n", "1", "--param", "epochs=2", "batch=50"]) == 0
+    assert "note: refs holds 1 other models, which would count as references too" in capsys.readouterr().out
     assert run([*words, "-n", "5", "--time", "soon"]) == 2
     assert (
         "--time takes a number of seconds, minutes or hours, as 90s, 20m or 2h; got 'soon'" in capsys.readouterr().err

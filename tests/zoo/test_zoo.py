@@ -63,6 +63,14 @@ def test_a_build_that_had_no_time_goes_on(tmp_path, zoo, monkeypatch):
     assert build_zoo(recipe, tmp_path / "zoo", processes=1, seconds=0) is not None
 
 
+def test_a_build_that_has_begun_anew_says_nothing_of_the_old_models(tmp_path, zoo):
+    shutil.copytree(zoo.path, tmp_path / "zoo")
+    changed = SMALL.replace("epochs = 10, lr", "epochs = 11, lr")
+    assert build_zoo(parse(changed, "small"), tmp_path / "zoo", processes=1, seconds=0) is None
+    with pytest.raises(ArtefactError, match="holds no finished population"):
+        open_zoo(tmp_path / "zoo")
+
+
 def test_a_folder_holds_one_population(zoo):
     with pytest.raises(ParameterError, match="holds the population 'small'; give 'other' a folder of its own"):
         build_zoo(parse(SMALL, "other"), zoo.path)
@@ -80,6 +88,9 @@ def test_one_model_in_two_roles_is_refused(tmp_path):
     [
         (lambda manifest: manifest.update(locard_population=1), "holds a population of another version"),
         (lambda manifest: manifest["models"][0].pop("built"), "the manifest of .* is damaged"),
+        (lambda manifest: manifest["models"][-1]["member"].update(victim="nobody"), "the manifest of .* is damaged"),
+        (lambda manifest: manifest["models"].append(manifest["models"][0]), "the manifest of .* is damaged"),
+        (lambda manifest: manifest["parts"].clear(), "the manifest of .* is damaged"),
         (lambda manifest: manifest["models"][0]["member"].update(colour="red"), "the manifest of .* is damaged"),
         (
             lambda manifest: manifest["models"][0]["built"].update(path="../../elsewhere"),

@@ -28,7 +28,7 @@ class Entry:
     @property
     def name(self) -> str:
         """As tables call it: "sac" or "sac(answers=labels)"."""
-        listed = ", ".join(f"{key}={value}" for key, value in self.params.items())
+        listed = ", ".join(f"{key}={value}" for key, value in sorted(self.params.items()))
         return f"{self.scheme}({listed})" if listed else self.scheme
 
     def build(self) -> Scheme:

@@ -70,6 +70,11 @@ class Row:
 
 
 COLUMNS: Mapping[str, str] = {field.name: str(field.type) for field in fields(Row)}
+_VALUES = {
+    "role": ("calibration", "evaluation"),
+    "truth": ("derived", "independent"),
+    "claim": ("derived", "identical", "trained-on"),
+}
 _DTYPES = {"str": np.dtype(object), "bool": np.dtype(bool), "int": np.dtype(np.int64), "float": np.dtype(np.float64)}
 
 
@@ -114,11 +119,15 @@ class Records:
             raise ArtefactError(f"no file {str(path)!r}") from error
         except (OSError, pa.ArrowException) as error:
             raise ArtefactError(f"{str(path)!r} is no Parquet file: {error}") from error
-        mark = (table.schema.metadata or {}).get(_MARK, b"").decode()
-        if mark != str(VERSION) or set(table.column_names) != set(COLUMNS):
+        mark = (table.schema.metadata or {}).get(_MARK, b"").decode(errors="replace")
+        if mark != str(VERSION) or not table.schema.equals(_schema()):
             raise ArtefactError(
                 f"{str(path)!r} holds no records of a bench of this version ({VERSION}; it says {mark or 'nothing'})"
             )
+        for name in COLUMNS:
+            known = _VALUES.get(name)
+            if table[name].null_count or (known and not set(table[name].unique().to_pylist()) <= set(known)):
+                raise ArtefactError(f"{str(path)!r}: column {name!r} holds what no bench writes; run the bench again")
         return cls({name: table[name].to_numpy(zero_copy_only=False) for name in COLUMNS})
 
     def write(self, path: Path) -> None:
@@ -131,8 +140,7 @@ class Records:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        kinds: dict[str, Any] = {"str": pa.string(), "bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
-        schema = pa.schema([(name, kinds[_kind(name)]) for name in COLUMNS], metadata={_MARK: str(VERSION)})
+        schema = _schema()
         part = path.with_name(f".{path.name}.{os.getpid()}")
         pq.write_table(pa.table({name: pa.array(self[name]) for name in COLUMNS}, schema=schema), part)
         part.replace(path)
@@ -155,6 +163,13 @@ class Records:
         """As rows."""
         lists = [self[name].tolist() for name in COLUMNS]
         return [Row(**dict(zip(COLUMNS, values, strict=True))) for values in zip(*lists, strict=True)]
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    kinds: dict[str, Any] = {"str": pa.string(), "bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
+    return pa.schema([(name, kinds[_kind(name)]) for name in COLUMNS], metadata={_MARK: str(VERSION)})
 
 
 def dtype_of(column: str) -> np.dtype[Any]:

@@ -96,10 +96,10 @@ def run_bench(
         LocardError: nothing to do, or the folder cannot be written.
     """
     need("pyarrow", extra="bench", why="records")
-    for name, listed in (("entry", entries), ("budget", budgets), ("seed", seeds)):
+    for name, listed in (("entry", [one.name for one in entries]), ("budget", budgets), ("seed", seeds)):
         if not listed:
             raise ParameterError(f"a bench needs at least one {name}; got none")
-        if len({str(one) for one in listed}) < len(listed):
+        if len(set(listed)) < len(listed):
             raise ParameterError(f"a bench asks each {name} once; got {', '.join(str(one) for one in listed)}")
     for number in (*budgets, *seeds):
         check_number("budgets and seeds", number, low=0)
@@ -123,13 +123,16 @@ def run_bench(
             if progress is not None:
                 progress(done, wanted)
 
-    open_takings = {one.path.name: one for one in takings if not one.note.exists()}
+    open_takings = {one.path.name: one for one in takings if not one.done}
     open_askings = {one.path.name: one for one in askings if not one.path.exists()}
     done = wanted - len(open_takings) - len(open_askings)
     if progress is not None:
         progress(done, wanted)
+    if done < wanted:
+        # What an earlier run said is of other entries, or of other models.
+        (out / ABOUT).unlink(missing_ok=True)
     go(workbench.take, open_takings)
-    missing = [one for one in takings if not one.note.exists()]
+    missing = [one for one in takings if not one.done]
     if not missing:
         go(workbench.ask, open_askings)
     there = [one for one in askings if one.path.exists()]
@@ -155,6 +158,9 @@ def read_bench(folder: Path) -> tuple[Records, dict[str, Any]]:
         ) from error
     except (OSError, ValueError) as error:
         raise ArtefactError(f"cannot read {str(folder / ABOUT)!r}: {error}") from error
+    keys = {"population", "about", "models", "date", "machine"}
+    if not isinstance(about, dict) or not keys <= about.keys() or not isinstance(about["machine"], dict):
+        raise ArtefactError(f"{str(folder / ABOUT)!r} is damaged: run the bench again, which keeps what is done")
     return Records.read(folder / RECORDS), about
 
 

@@ -24,12 +24,13 @@ from locard.bench.records import Records, Row
 from locard.engine import extract
 from locard.engine.population import widest
 from locard.engine.respond import Battery, check_askable, score_of
-from locard.errors import LocardError, ParameterError
+from locard.errors import ArtefactError, LocardError, MissingExtraError, ParameterError
 from locard.fingerprint import Fingerprint
-from locard.models import load
+from locard.models import Model, load
+from locard.models.fitting import one_thread
 from locard.queries import Population
 from locard.records import Data
-from locard.zoo import Pair, Zoo, open_zoo
+from locard.zoo import Built, Pair, Zoo, open_zoo
 
 PRINTS, ROWS, PRIVATE = "fingerprints", "rows", "private"
 # Raised when the same piece comes to give other rows.
@@ -59,6 +60,11 @@ class Taking:
     def note(self) -> Path:
         """What came of it."""
         return self.path.with_name(f"{self.path.name}.json")
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a fingerprint, or a reason why there is none."""
+        return self.note.exists() and (self.print.exists() or bool(json.loads(self.note.read_text("utf-8"))["reason"]))
 
     @property
     def print(self) -> Path:
@@ -98,7 +104,11 @@ def plan(
     for victim in zoo.victims:
         derived, strangers = zoo.choosers(victim)
         for entry in entries:
-            choosing = [one.model for one in (*derived, *strangers)] if entry.build().needs_population else []
+            choosing = (
+                [[one.model for one in group] for group in (derived, strangers)]
+                if entry.build().needs_population
+                else []
+            )
             for budget in budgets:
                 for seed in seeds:
                     key = _key(zoo.built[victim.name].model, data, entry.scheme, entry.params, entry.queries, budget,
@@ -114,8 +124,9 @@ def plan(
     for suspect, found in pairs.items():
         mine = tuple(taking for pair in found for taking in takings[pair.victim.name])
         # The places of the pair in the family are in the rows, so they belong to the key.
-        told = [(pair.victim.name, pair.suspect.role, pair.derived, pair.kind, pair.family) for pair in found]
-        key = _key(zoo.built[suspect].model, told, [taking.path.name for taking in mine])
+        told = [(pair.victim.name, pair.victim.network, pair.suspect.role, pair.derived, pair.kind, pair.family)
+                for pair in found]  # fmt: skip
+        key = _key(zoo.built[suspect].model, _accepted(zoo.built[suspect]), told, [taking.path.name for taking in mine])
         askings.append(
             Asking(suspect=suspect, takings=mine, path=out / ROWS / f"{suspect.replace('/', '-')}-{key}.parquet")
         )
@@ -137,9 +148,24 @@ class Workbench:
     def take(self, task: Taking) -> str:
         """Take a fingerprint, or note why there is none."""
         zoo, note = _zoo(self.zoo), task.note
+        victim = next(one for one in zoo.victims if one.name == task.victim)
+        # What these refuse is no fault of the scheme: it ends the bench, and nothing is noted.
+        model, data, population = _model(zoo, victim.name), _data(self.zoo, zoo.recipe.queries), None
+        if task.entry.build().needs_population:
+            derived, strangers = (
+                tuple(widest(_model(zoo, one.name)) for one in group) for group in zoo.choosers(victim)
+            )
+            population = Population(derived=derived, independent=strangers)
         started = time.process_time()
         try:
-            fingerprint = self._extract(zoo, task)
+            params = dict(task.entry.params)
+            if task.entry.build().claim == "trained-on":
+                params["private"] = str(self._private(zoo, victim.data))
+            with one_thread():
+                fingerprint = extract(model, scheme=task.entry.scheme, data=data, seed=task.seed, params=params,
+                                      queries=task.budget or task.entry.queries, population=population)  # fmt: skip
+        except MissingExtraError:
+            raise
         except LocardError as error:
             _write(note, {"reason": self._said(error, zoo)})
             return task.path.name
@@ -150,23 +176,12 @@ class Workbench:
         _write(note, {"reason": "", "seconds": seconds, "own": own})
         return task.path.name
 
-    def _extract(self, zoo: Zoo, task: Taking) -> Fingerprint:
-        victim = next(one for one in zoo.victims if one.name == task.victim)
-        scheme, population = task.entry.build(), None
-        if scheme.needs_population:
-            derived, strangers = zoo.choosers(victim)
-            population = Population(derived=tuple(widest(load(one.path)) for one in derived),
-                                    independent=tuple(widest(load(one.path)) for one in strangers))  # fmt: skip
-        params = dict(task.entry.params)
-        if scheme.claim == "trained-on":
-            params["private"] = str(self._private(zoo, victim.data))
-        return extract(zoo.built[victim.name].path, scheme=task.entry.scheme, data=_data(self.zoo, zoo.recipe.queries),
-                       queries=task.budget or task.entry.queries, seed=task.seed, params=params,
-                       population=population)  # fmt: skip
-
     def _said(self, error: LocardError, zoo: Zoo) -> str:
         """A message without the paths of this machine, which records must not carry."""
-        return str(error).replace(f"{zoo.path}{os.sep}", "").replace(f"{self.out}{os.sep}", "")
+        text = str(error)
+        for path in (zoo.path, self.out):
+            text = text.replace(f"{path}{os.sep}", "").replace(str(path), path.name)
+        return text
 
     def _private(self, zoo: Zoo, part: str) -> Path:
         """What the victim was trained on, as a file, which is how a scheme is told of it."""
@@ -177,6 +192,8 @@ class Workbench:
             data, spare = _data(self.zoo, part), path.with_name(f".{os.getpid()}.{path.name}")
             x = data.inputs if data.domain.quantum != 1 / 255 else np.rint(255 * data.inputs).astype(np.uint8)
             x = x.astype(str) if data.domain.kind == "text" else x
+            # As secret as a fingerprint: it is what the victim learnt from.
+            os.close(os.open(spare, os.O_WRONLY | os.O_CREAT, 0o600))
             np.savez(spare, x=x, y=np.asarray(data.labels))
             spare.replace(path)
         return path
@@ -184,7 +201,7 @@ class Workbench:
     def ask(self, task: Asking) -> str:
         """Ask a suspect all fingerprints, each distinct query once, and keep the rows."""
         zoo = _zoo(self.zoo)
-        model = load(zoo.built[task.suspect].path)
+        model = _model(zoo, task.suspect)
         pairs = {pair.victim.name: pair for pair in zoo.pairs() if pair.suspect.name == task.suspect}
         notes = [json.loads(taking.note.read_text("utf-8")) for taking in task.takings]
         reasons = {index: note["reason"] for index, note in enumerate(notes) if note["reason"]}
@@ -198,13 +215,15 @@ class Workbench:
                 reasons[index] = self._said(error, zoo)
         scores: dict[int, float] = {}
         started = time.perf_counter()
-        if askable:
-            battery = Battery(list(askable.values()), model)
-            for (index, fingerprint), (record, _) in zip(askable.items(), battery.attempts(), strict=True):
+        with one_thread():
+            attempts = Battery(list(askable.values()), model).attempts() if askable else ()
+            for (index, fingerprint), (record, _) in zip(askable.items(), attempts, strict=True):
                 try:
                     if isinstance(record, LocardError):
                         raise record
                     scores[index] = score_of(fingerprint, record, task.takings[index].entry.build())
+                except MissingExtraError:
+                    raise
                 except LocardError as error:
                     reasons[index] = self._said(error, zoo)
         seconds = time.perf_counter() - started
@@ -234,7 +253,7 @@ def _row(
         kind=pair.kind,
         family=pair.family,
         # A theft of a stranger's model is innocent whether it came off or not.
-        accepted=not pair.derived or made.acceptance is None or made.acceptance.accepted,
+        accepted=not pair.derived or _accepted(made),
         entry=taking.entry.name,
         scheme=taking.entry.scheme,
         claim=scheme.claim,
@@ -248,6 +267,22 @@ def _row(
         seconds=seconds,
         reason=reason,
     )
+
+
+def _accepted(made: Built) -> bool:
+    return made.acceptance is None or made.acceptance.accepted
+
+
+def _model(zoo: Zoo, name: str) -> Model:
+    """A model of the population.
+
+    Raises:
+        ArtefactError: it is no longer the one that was built.
+    """
+    model = load(zoo.built[name].path)
+    if model.digest != zoo.built[name].model:
+        raise ArtefactError(f"{model.source} is not the model that its population lists: build the population again")
+    return model
 
 
 @functools.lru_cache(maxsize=1)

@@ -97,7 +97,7 @@ def _print(summary: Summary) -> None:
     for one in summary.standings:
         found, area = one.tpr[alpha], one.auroc
         share = "-" if found.value is None else f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%})"
-        mark = {True: "", False: " (not to be relied on)", None: ""}[one.reliable]
+        mark = {True: "", False: " (not to be relied on)", None: " (untested)"}[one.reliable]
         table.add_row(f"{one.entry}{f' at {one.budget}' if one.budget else ''}{mark}", one.access.lower(),
                       f"{one.queries:,.0f}", share, "-" if area.value is None else f"{area.value:.3f}")  # fmt: skip
     Console().print(table)

@@ -57,6 +57,9 @@ def references(
           f"{each}")  # fmt: skip
     print(f"accuracy {scores[0]:.1%} to {scores[-1]:.1%} on {(held_out or owned).name}{_victims(victim, held_out)}")
     print(f"stratum: {found.stratum}, as the cards say{_doubt(found.stratum, output)}")
+    others = len(list(output.glob("*/model.json"))) - len(found.built)
+    if others > 0:
+        print(f"note: {output} holds {others} other models, which would count as references too; take them out")
     left = found.wanted - len(found.built)
     print(f"smallest p {found.floor:.3g}: alpha {found.floor:.3g} or more can be reached"
           + (f"; run again for the other {left}" if left else ""))  # fmt: skip

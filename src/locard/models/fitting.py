@@ -158,16 +158,20 @@ def one_cycle(done: float) -> float:
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """One thread and torch's global generator seeded inside; both as they were afterwards.
+    """One thread and torch's global generator seeded inside; both as they were afterwards."""
+    torch = need("torch", extra="torch", why="training")
+    with one_thread(), torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
 
-    One thread, because sums over several depend on how many there are.
-    """
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread inside, because sums over several depend on how many there are."""
     torch = need("torch", extra="torch", why="training")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            yield
+        yield
     finally:
         torch.set_num_threads(threads)

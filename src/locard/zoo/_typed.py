@@ -61,7 +61,10 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise ParameterError(f"{where} must be a table; got {value!r}")
-        return {key: _value(inner[1], one, f"{where}.{key}") for key, one in cast("Any", value).items()}
+        return {
+            _value(inner[0], key, f"each name in {where}"): _value(inner[1], one, f"{where}.{key}")
+            for key, one in cast("Any", value).items()
+        }
     if dataclasses.is_dataclass(kind):
         return read(cast("type[Any]", kind), value, where)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["victim", "selection", "calibration", "evaluation"]
+# Of those who are no victims.
+Part = Literal["selection", "calibration", "evaluation"]
 Stratum = Literal["same-architecture", "same-data", "disjoint", "foreign-theft"]
 
 

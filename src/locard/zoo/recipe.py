@@ -54,7 +54,7 @@ from locard.errors import ArtefactError, ParameterError, check_number, unknown
 from locard.models.fitting import Recipe as Training
 from locard.seeds import derive
 from locard.zoo import _typed
-from locard.zoo.members import Member, Role
+from locard.zoo.members import Member, Part, Role
 from locard.zoo.population import Job, Original, Theft
 from locard.zoo.setting import Setting, check_name
 
@@ -96,14 +96,14 @@ class Stealing:
     owner: str | None = None
     budget: int | None = None
     of: tuple[str, ...] = ()
-    victims: dict[Role, int] = field(default_factory=lambda: {"evaluation": 1})
+    victims: dict[Part, int] = field(default_factory=lambda: {"evaluation": 1})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strangers:
     """Models made without the victims, of each network so many, and thefts of them, of each kind so many."""
 
-    role: Role
+    role: Part
     data: str
     networks: dict[str, int]
     thefts: dict[str, int] = field(default_factory=dict)

@@ -48,6 +48,12 @@ class Setting:
         twice = next((name for name in parts if parts.count(name) > 1), None)
         if twice is not None:
             raise ParameterError(f"two parts of the data are called {twice!r}")
+        sources = [one.source for one in self.data]
+        again = next((source for source in sources if sources.count(source) > 1), None)
+        if again is not None:
+            raise ParameterError(
+                f"{again!r} is named twice, and its parts would overlap: name all of them in one table"
+            )
         for name in (self.queries, self.held_out):
             if name not in parts:
                 raise unknown("part of the data", name, parts)

@@ -130,8 +130,16 @@ def build_zoo(
     """
     listed, data = recipe.jobs(), recipe.parts()
     _check_folder(recipe, out)
+
+    def told(done: int, wanted: int) -> None:
+        if done < wanted:
+            # What it says of the models is no longer so, and a build may end before all are there again.
+            (out / MANIFEST).unlink(missing_ok=True)
+        if progress is not None:
+            progress(done, wanted)
+
     built = train_many([job for job, _ in listed], data, out, held_out=recipe.held_out, processes=processes,
-                       seconds=seconds, progress=progress)  # fmt: skip
+                       seconds=seconds, progress=told)  # fmt: skip
     if len(built) < len(listed):
         return None
     members = {member.name: member for _, member in listed}
@@ -155,6 +163,10 @@ def open_zoo(path: Path) -> Zoo:
         rows = manifest["models"]
         members = {row["member"]["name"]: Member(**row["member"]) for row in rows}
         built = {row["member"]["name"]: Built.from_json(path, row["built"]) for row in rows}
+        if any(one.victim is not None and one.victim not in members for one in members.values()):
+            raise ValueError("a copy of nobody")
+        if recipe.queries not in manifest["parts"] or len(members) < len(rows):
+            raise ValueError("no queries, or a model listed twice")
         return Zoo(path=path, recipe=recipe, members=members, built=built, parts=manifest["parts"])
     except FileNotFoundError as error:
         raise ArtefactError(
