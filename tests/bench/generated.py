@@ -115,6 +115,8 @@ def records(
                     row = {
                         "victim": victim, "architecture": architecture, "suspect": name,
                         "model": hashlib.sha256(name.encode()).hexdigest(),
+                        "parent": victim if truth == "derived" else "",
+                        "shares": truth == "derived" or kind in ("same-data", "same-architecture"),
                         "role": role, "truth": truth, "kind": kind, "family": family, "accepted": accepted,
                         "entry": entry.name, "scheme": entry.name.split()[0], "claim": entry.claim,
                         "access": entry.access, "budget": budget, "queries": queries, "seed": 0,

@@ -9,9 +9,13 @@ from locard.bench.records import COLUMNS, dtype_of
 
 
 def row(**changed):
-    """A theft's row, with other values where they are named."""
+    """A theft's row, with other values where they are named; whose it is and what it learnt go with its truth."""
+    independent = changed.get("truth") == "independent"
+    near = changed.get("kind") in ("same-data", "same-architecture")
     values = {
-        "victim": "v", "architecture": "cnn", "suspect": "s", "model": "ab", "role": "evaluation", "truth": "derived",
+        "victim": "v", "architecture": "cnn", "suspect": "s", "model": "ab", "parent": "" if independent else "v",
+        "shares": near or not independent,
+        "role": "evaluation", "truth": "derived",
         "kind": "prune", "family": "pruning", "accepted": True, "entry": "akh", "scheme": "akh", "claim": "derived",
         "access": "LABELS", "budget": 0, "queries": 100, "seed": 0, "score": 0.5, "own": 1.0, "extraction": 0.1,
         "seconds": 0.01,
@@ -48,6 +52,8 @@ def population(
             values += 2.0 * ((truth == "independent") & (role == "evaluation") & (entry in broken))
             columns = {
                 "victim": f"v{victim}", "architecture": "cnn", "suspect": name, "model": name, "role": role,
+                "parent": np.where(truth == "derived", f"v{victim}", ""),
+                "shares": (truth == "derived") | np.isin(kind, ["same-data", "same-architecture"]),
                 "truth": truth, "kind": kind, "family": family, "accepted": True, "entry": entry, "scheme": entry,
                 "claim": claim, "access": access, "budget": budget, "queries": budget or 100, "seed": extraction,
                 "score": values if score is None else score(values), "own": 10.0, "extraction": 1.5, "seconds": 0.01,

@@ -93,7 +93,7 @@ def test_the_error_is_over_models_and_victims():
     draw = np.random.default_rng(0)
     victim, model = np.repeat(["a", "b", "c"], 8), np.tile([f"m{i}" for i in range(8)], 3)
     value = draw.integers(0, 2, 24).astype(float)
-    found = rate(Cells(victim=victim, model=model, value=value))
+    found = rate(Cells(victim=victim, origin=model, value=value))
     pull = (value - value.mean()) / 24
     parts = []
     for by in (victim, model, np.char.add(victim, model)):
@@ -105,21 +105,21 @@ def test_the_error_is_over_models_and_victims():
 
 def test_one_victim_is_an_ordinary_sample():
     value = np.array([1.0, 0, 0, 1, 0])
-    found = rate(Cells(victim=np.array(["v"] * 5), model=np.arange(5).astype(str), value=value))
+    found = rate(Cells(victim=np.array(["v"] * 5), origin=np.arange(5).astype(str), value=value))
     assert found.error == pytest.approx(np.std(value, ddof=1) / np.sqrt(5))
 
 
 def test_models_judged_by_all_alike_are_no_more_models():
     value = np.array([1.0, 0, 0, 1, 0])
-    once = rate(Cells(victim=np.array(["v"] * 5), model=np.arange(5).astype(str), value=value))
-    often = rate(Cells(victim=np.repeat(["u", "v", "w"], 5), model=np.tile(np.arange(5), 3).astype(str),
+    once = rate(Cells(victim=np.array(["v"] * 5), origin=np.arange(5).astype(str), value=value))
+    often = rate(Cells(victim=np.repeat(["u", "v", "w"], 5), origin=np.tile(np.arange(5), 3).astype(str),
                        value=np.tile(value, 3)))  # fmt: skip
     assert often.error == pytest.approx(once.error)
     assert often.n == 5
 
 
 def test_victims_count_once():
-    found = rate(Cells(victim=np.array(["a", "b", "b", "b"]), model=np.arange(4).astype(str),
+    found = rate(Cells(victim=np.array(["a", "b", "b", "b"]), origin=np.arange(4).astype(str),
                        value=np.array([1.0, 0, 0, 0])))  # fmt: skip
     assert found.value == 0.5
 
@@ -178,3 +178,13 @@ def test_a_scheme_that_accuses_is_found():
     assert {one.holds for one in told["liar"].calibration if one.alpha == 0.05} == {False}
     by_splits = numbers([one.rate for one in told["liar"].calibration if one.alpha == 0.05])
     assert (by_splits <= 0.05).all()  # they cannot tell
+
+
+def test_thefts_of_one_foreign_model_count_together_as_one():
+    references = [row(suspect=f"r{i}", model=f"r{i}", role="calibration", truth="independent", kind="foreign-theft",
+                      parent=f"p{i}", score=0.5) for i in range(4)]  # fmt: skip
+    accused = {"a": (0.9, 0.9, 0.1), "b": (0.1,)}
+    judged = [row(suspect=f"{parent}{i}", model=f"{parent}{i}", truth="independent", kind="foreign-theft",
+                  parent=parent, score=score) for parent, scores in accused.items() for i, score in enumerate(scores)]  # fmt: skip
+    found = of(calibrate(trials(Records.of([*references, *judged, row()])), [0.2]), "foreign-theft", 0.2)
+    assert (found.holdout.value, found.holdout.n) == (pytest.approx((2 / 3 + 0) / 2), 2)

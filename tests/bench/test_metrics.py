@@ -119,3 +119,10 @@ def test_strata_have_their_order():
 
 def vars_of(one):
     return {name: getattr(one, name) for name in type(one).__slots__}
+
+
+def test_a_theft_of_a_model_that_saw_the_data_is_no_innocent_of_a_claim_about_data():
+    theft = {"truth": "independent", "kind": "foreign-theft", "claim": "trained-on", "parent": "other"}
+    rows = [row(suspect=name, model=name, shares=shares, **theft) for name, shares in (("i", True), ("j", False))]
+    (trial,) = trials(Records.of([*references(0.1, 0.2, claim="trained-on"), *rows]))
+    assert trial.innocents.model.tolist() == ["j"]

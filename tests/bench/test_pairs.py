@@ -14,15 +14,15 @@ from locard.bench.metrics import p_values
 from locard.bench.pairs import Cells, cells, pack
 
 ROW = Row(
-    victim="v", architecture="cnn", suspect="s", model="m", role="evaluation", truth="derived", kind="prune",
-    family="weights", accepted=True, entry="akh", scheme="akh", claim="derived", access="LABELS", budget=0, queries=10,
-    seed=0, score=0.5, own=1.0, extraction=0.1, seconds=0.01,
+    victim="v", architecture="cnn", suspect="s", model="m", parent="v", shares=True, role="evaluation",
+    truth="derived", kind="prune", family="weights", accepted=True, entry="akh", scheme="akh", claim="derived",
+    access="LABELS", budget=0, queries=10, seed=0, score=0.5, own=1.0, extraction=0.1, seconds=0.01,
 )  # fmt: skip
+INNOCENT = replace(ROW, parent="", shares=False, truth="independent", kind="disjoint", family="disjoint")
 REFERENCES = [
-    replace(ROW, suspect=f"r{i}", model=f"r{i}", role="calibration", truth="independent", kind="disjoint", score=i / 10)
+    replace(INNOCENT, suspect=f"r{i}", model=f"r{i}", role="calibration", family="weights", score=i / 10)
     for i in range(4)
 ]
-INNOCENT = replace(ROW, truth="independent", kind="disjoint", family="disjoint")
 
 
 def of(*rows: Row, standings: tuple[tuple[str, int], ...] = (("akh", 0),)) -> tuple[Records, Cells]:
@@ -54,7 +54,7 @@ def test_a_cell_holds_the_judged_pairs_the_smallest_p_first() -> None:
         replace(ROW, budget=50),
         replace(ROW, kind="noise"),
         replace(INNOCENT, claim="identical"),
-        replace(INNOCENT, claim="trained-on", kind="same-data"),
+        replace(INNOCENT, claim="trained-on", kind="same-data", shares=True),
         replace(INNOCENT, kind="prune"),
         replace(ROW, kind="disjoint"),
     ],

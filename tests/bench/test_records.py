@@ -49,7 +49,7 @@ def test_what_is_no_record_is_refused(tmp_path):
     with pytest.raises(ArtefactError, match="is no Parquet file"):
         Records.read(tmp_path / "text.parquet")
     pq.write_table(pa.table({"victim": ["v"]}), tmp_path / "other.parquet")
-    with pytest.raises(ArtefactError, match=r"holds no records of a bench of this version \(1; it says nothing\)"):
+    with pytest.raises(ArtefactError, match=r"holds no records of a bench of this version \(2; it says nothing\)"):
         Records.read(tmp_path / "other.parquet")
 
 

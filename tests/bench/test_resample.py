@@ -20,7 +20,9 @@ def side(values, name="m"):
     n = len(values)
     models = np.array([f"{name}{i}" for i in range(n)], object)
     kind = np.full(n, "k", object)
-    return Side(score=np.array(values, float), model=models, kind=kind, family=kind, p=np.full(n, np.nan))
+    return Side(
+        score=np.array(values, float), model=models, origin=models, kind=kind, family=kind, p=np.full(n, np.nan)
+    )
 
 
 def trial(thefts, innocents):

@@ -253,3 +253,14 @@ def test_an_entry_without_any_score_says_nothing():
     figures = [one.auroc, one.aruc, *one.tpr.values(), *one.tpr_at_fpr.values()]
     assert {figure.value for figure in figures} == {None}
     assert {figure.why for figure in figures} == {"no suspect has a score"}
+
+
+def test_access_chooses_what_is_shown_and_changes_no_figure():
+    labels = population(entries=("a", "b"), broken=("a",))
+    logits = population(entries=("c", "d"), broken=("c",), seed=1, access="LOGITS")
+    records = Records.concatenate([labels, logits])
+    shown = {one.entry: one for one in summarise(records, access="labels").standings}
+    whole = {one.entry: one for one in summarise(records).standings}
+    assert shown.keys() == {"a", "b"}
+    assert all(shown[name].calibration == whole[name].calibration for name in shown)
+    assert all(shown[name].auroc == whole[name].auroc for name in shown)

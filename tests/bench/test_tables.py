@@ -65,7 +65,10 @@ def test_false_accusations(summary):
         ("disjoint", "0.01", "untested"), ("same-data", "0.01", "untested"),
     ]  # fmt: skip
     row = summary.standings[-1].calibration[0]
-    assert liar[0]["as recorded"] == f"{row.holdout.value:.1%} ± {row.holdout.error:.1%} of 30"
+    assert (
+        liar[0]["as recorded"]
+        == f"{row.holdout.value:.1%} ± {row.holdout.error:.1%} of 30, at most {row.holdout.high:.1%}"
+    )
     assert (liar[2]["as recorded"], liar[2]["p"]) == ("-", "-")
 
 

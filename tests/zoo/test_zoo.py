@@ -76,6 +76,30 @@ def test_a_folder_holds_one_population(zoo):
         build_zoo(parse(SMALL, "other"), zoo.path)
 
 
+def test_a_folder_in_which_another_population_was_begun_is_refused(tmp_path):
+    assert build_zoo(parse(SMALL, "small"), tmp_path, processes=1, seconds=0) is None
+    with pytest.raises(ParameterError, match="holds the population 'small'; give 'other' a folder of its own"):
+        build_zoo(parse(SMALL, "other"), tmp_path, processes=1, seconds=0)
+
+
+def test_a_manifest_with_one_model_in_two_roles_is_refused(zoo, tmp_path):
+    shutil.copytree(zoo.path, tmp_path / "zoo")
+    manifest = json.loads((tmp_path / "zoo" / "manifest.json").read_text())
+    rows = {row["member"]["role"]: row for row in manifest["models"]}
+    rows["evaluation"]["built"]["model"] = rows["calibration"]["built"]["model"]
+    (tmp_path / "zoo" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ParameterError, match="are the same model, and have the roles"):
+        open_zoo(tmp_path / "zoo")
+
+
+def test_what_a_copy_learnt_from_is_written_down(zoo):
+    for name, one in zoo.members.items():
+        theirs = () if one.victim is None else zoo.members[one.victim].learnt
+        thief = {"thief"} if one.kind == "finetune" else set()
+        assert set(one.learnt) >= {one.data, *theirs}, name
+        assert set(one.learnt) <= {one.data, *theirs, *thief, "owner"}, name
+
+
 def test_one_model_in_two_roles_is_refused(tmp_path):
     text = SMALL.replace("[thefts.finetune]", "[thefts.quantise]\nvictims = { evaluation = 1, calibration = 1 }\n\n"
                          "[thefts.finetune]")  # fmt: skip

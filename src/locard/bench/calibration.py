@@ -18,7 +18,7 @@ less cells) [2], each with n/(n - 1). That is the jackknife of a mean. Of the ho
 the references alone does: of n exchangeable suspects before R references the number with p <= alpha is beta-binomial
 with a = floor(alpha (R + 1)) and b = R + 1 - a [3]; victims may share references, so their number divides nothing. Of
 the splits it holds the models fixed that are references, so it overstates. Seeds of extraction are averaged first.
-Several thefts of one foreign model count as so many models, though they may be alike.
+Several thefts of one foreign model are likely alike, so they count together as one.
 
 **The test.** p is the larger of the normal tail at (rate - alpha)/error and the beta-binomial tail, so that neither
 few models nor few victims make a verdict. An entry's strata and alphas share by Bonferroni, entries by Holm, at the
@@ -53,12 +53,12 @@ class Cells:
 
     Args:
         victim: (n,) who accuses.
-        model: (n,) digests of the accused.
+        origin: (n,) the accused, see `metrics.origins`.
         value: (n,) whether, or how probably, in [0, 1].
     """
 
     victim: np.ndarray
-    model: np.ndarray
+    origin: np.ndarray
     value: np.ndarray
 
 
@@ -101,7 +101,7 @@ def rate(cells: Cells, *, against: int = 0, null: tuple[int, int] | None = None)
         null: a and b of the beta-binomial that the draw of references makes, where the error is to cover it.
     """
     _, victim = np.unique(cells.victim.astype(str), return_inverse=True)
-    _, model = np.unique(cells.model.astype(str), return_inverse=True)
+    _, model = np.unique(cells.origin.astype(str), return_inverse=True)
     size = np.bincount(victim)
     value = float(np.mean(np.bincount(victim, cells.value) / size))
     pull = (cells.value - value) / (len(size) * size[victim])
@@ -213,15 +213,15 @@ def _transfer(found: Sequence[Trial], stratum: str, alpha: float) -> Interval:
 
 
 def _cells(parts: Sequence[tuple[Trial, Side, np.ndarray]], stratum: str) -> Cells:
-    """One cell for each victim and model, seeds averaged."""
+    """One cell for each victim and origin, seeds and thefts of one foreign model averaged."""
     sums: dict[tuple[str, str], list[float]] = {}
     for trial, side, values in parts:
-        for model, value in zip(side.model[side.kind == stratum].tolist(), values.tolist(), strict=True):
-            sums.setdefault((trial.victim, model), []).append(value)
+        for origin, value in zip(side.origin[side.kind == stratum].tolist(), values.tolist(), strict=True):
+            sums.setdefault((trial.victim, origin), []).append(value)
     keys = sorted(sums)
     return Cells(
         victim=np.array([victim for victim, _ in keys], object),
-        model=np.array([model for _, model in keys], object),
+        origin=np.array([origin for _, origin in keys], object),
         value=np.array([sum(sums[key]) / len(sums[key]) for key in keys], np.float64),
     )
 
@@ -229,7 +229,7 @@ def _cells(parts: Sequence[tuple[Trial, Side, np.ndarray]], stratum: str) -> Cel
 def _pooled(trial: Trial) -> Side:
     sides = (trial.innocents, trial.references)
     return Side(**{name: np.concatenate([getattr(side, name) for side in sides])
-                   for name in ("score", "model", "kind", "family", "p")})  # fmt: skip
+                   for name in ("score", "model", "origin", "kind", "family", "p")})  # fmt: skip
 
 
 def _accused(p: np.ndarray, alpha: float) -> np.ndarray:

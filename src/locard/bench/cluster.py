@@ -9,8 +9,8 @@ from typing import Any
 from locard.bench.run import Runner
 from locard.errors import ArtefactError, LocardError, need
 
-# A worker that is lost takes its task with it: another does it, again and again.
-_RETRIES = -1
+# A worker that is lost takes its task with it, and another does it; a task that kills ten is to blame itself.
+_RETRIES = 10
 
 
 def cluster(address: str) -> Runner:
@@ -22,14 +22,18 @@ def cluster(address: str) -> Runner:
 
     Raises:
         MissingExtraError: ray is not installed.
+        ArtefactError: this process is connected to a cluster already.
     """
     ray = need("ray", extra="ray", why="running a bench on a cluster")
+    if ray.is_initialized():
+        raise ArtefactError(f"this process is connected to a Ray cluster already; ray.shutdown() before {address!r}")
 
     def run(work: Callable[[Any], str], tasks: dict[str, Any], *, until: float | None) -> Iterator[str]:
         if not tasks:
             return
         try:
-            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+            if not ray.is_initialized():
+                ray.init(address=address, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ArtefactError(f"no Ray cluster at {address!r}: {error}") from error
         remote = ray.remote(num_cpus=1, max_retries=_RETRIES)(_do)
@@ -49,8 +53,18 @@ def cluster(address: str) -> Runner:
                 except ray.exceptions.RayTaskError as error:
                     # What the task raised, as any other runner gives it.
                     raise (error.cause if isinstance(error.cause, LocardError) else error) from None
+                except _lost(ray) as error:
+                    raise ArtefactError(
+                        f"a piece of work has ended {_RETRIES + 1} workers, perhaps for want of memory; what was done "
+                        "is kept"
+                    ) from error
 
     return run
+
+
+def _lost(ray: Any) -> tuple[type[Exception], ...]:
+    names = ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError")
+    return tuple(getattr(ray.exceptions, name) for name in names)
 
 
 def _do(work: Callable[[Any], str], task: Any) -> str:

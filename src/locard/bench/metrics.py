@@ -3,7 +3,7 @@
 What the claim of a scheme makes of a model:
 
 - `derived`: thefts are what should be found, independent models of every stratum are innocents.
-- `trained-on`: models of the strata that share the victim's data learnt from them, so they are no innocents, and no
+- `trained-on`: models that share the victim's data, or were stolen from one that does, are no innocents, and no
   thefts either. They are neither references nor judged.
 - `identical`: the null is that nothing was changed, it is exact, and what is flagged is a score below the
   fingerprint's own. Every other model differs from the victim, so among independent models there is no innocent, and
@@ -23,7 +23,7 @@ import numpy as np
 
 from locard.bench.records import Records
 from locard.errors import ParameterError
-from locard.evidence.conformal import EXPECTED, STRATA
+from locard.evidence.conformal import STRATA
 from locard.evidence.conformal import p_values as ranks
 from locard.evidence.identity import unchanged
 from locard.evidence.metrics import SLACK
@@ -39,6 +39,7 @@ class Side:
     Args:
         score: (n,) float64; -inf where there is none, which is below every other and flags nothing.
         model: (n,) digests.
+        origin: (n,) of a theft of a foreign model, whose it is, of any other model its digest: what came about apart.
         kind: (n,) kinds of theft, or strata.
         family: (n,) families of theft, or strata.
         p: (n,) calibrated p; NaN without a score or without references.
@@ -46,6 +47,7 @@ class Side:
 
     score: np.ndarray
     model: np.ndarray
+    origin: np.ndarray
     kind: np.ndarray
     family: np.ndarray
     p: np.ndarray
@@ -121,9 +123,14 @@ def largest(references: np.ndarray, strata: np.ndarray, scores: np.ndarray) -> n
 def innocent(records: Records) -> np.ndarray:
     """Which rows are innocents under the claim of their scheme, (n,) bool."""
     independent = records["truth"] == "independent"
-    sharing = [stratum for stratum in STRATA if stratum not in EXPECTED["trained-on"]]
-    theirs = (records["claim"] == "trained-on") & np.isin(records["kind"], sharing)
+    theirs = (records["claim"] == "trained-on") & records["shares"]
     return independent & ~theirs & (records["claim"] != "identical")
+
+
+def origins(records: Records) -> np.ndarray:
+    """What came about apart, (n,): several thefts of one foreign model are one innocent, other models one each."""
+    foreign = (records["truth"] == "independent") & (records["parent"] != "")
+    return np.where(foreign, records["parent"], records["model"])
 
 
 def trials(records: Records) -> list[Trial]:
@@ -139,12 +146,12 @@ def trials(records: Records) -> list[Trial]:
         "innocents": of_null & evaluation,
         "references": of_null & (records["role"] == "calibration") & scored,
     }
-    shown = np.where(scored, score, -np.inf)
+    shown, origin = np.where(scored, score, -np.inf), origins(records)
 
     def side(rows: np.ndarray) -> Side:
         # The order of rows may say nothing, not even through rounding.
         rows = rows[np.lexsort([records["suspect"][rows].astype(str), records["model"][rows].astype(str)])]
-        return Side(score=shown[rows], model=records["model"][rows], kind=records["kind"][rows],
+        return Side(score=shown[rows], model=records["model"][rows], origin=origin[rows], kind=records["kind"][rows],
                     family=records["family"][rows], p=p[rows])  # fmt: skip
 
     found = [

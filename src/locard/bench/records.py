@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from locard.errors import ArtefactError, need
 
 Role = Literal["calibration", "evaluation"]
 # Raised when a field changes its meaning.
-VERSION = 1
+VERSION = 2
 _MARK = b"locard_bench"
 
 
@@ -27,6 +27,8 @@ class Row:
         architecture: the victim's, as its recipe calls it.
         suspect: name of the model asked.
         model: its digest.
+        parent: name of the model that it was stolen from, or "" where nobody was.
+        shares: whether it, or a model it was made from, learnt from the data that the victim learnt from.
         role: "calibration", a reference that only says what innocents score; or "evaluation", a model to be judged.
         truth: "derived" from that victim, or "independent" of it.
         kind: of a derived model, the theft, as the recipe calls it; of an independent one, its stratum.
@@ -50,6 +52,8 @@ class Row:
     architecture: str
     suspect: str
     model: str
+    parent: str
+    shares: bool
     role: Role
     truth: Literal["derived", "independent"]
     kind: str
@@ -141,7 +145,8 @@ class Records:
         import pyarrow.parquet as pq
 
         schema = _schema()
-        part = path.with_name(f".{path.name}.{os.getpid()}")
+        # Numbers of processes repeat from machine to machine of a cluster.
+        part = path.with_name(f".{path.name}.{uuid4().hex}")
         pq.write_table(pa.table({name: pa.array(self[name]) for name in COLUMNS}, schema=schema), part)
         part.replace(path)
 

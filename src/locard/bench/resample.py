@@ -2,7 +2,8 @@
 
 Each victim and each model gets a weight, drawn from an exponential law: the Bayesian bootstrap [1]. Unlike counts of
 draws with replacement, such weights leave nobody out, so a family of two thefts still has its figure in every resample.
-An innocent has one weight wherever it stands, before all victims and all seeds of extraction. A theft belongs to one
+An innocent has one weight wherever it stands, before all victims and all seeds of extraction,
+and thefts of one foreign model have theirs in common. A theft belongs to one
 victim and goes with it: weighted again within, its luck would count twice, and the error come out half too large. So
 thefts are weighted only where a figure rests on one victim. References keep weight one: the figure is of the test that
 they make. Between victims their luck shows; with one victim it does not, and 39 other references may move a share found
@@ -35,7 +36,7 @@ class Weights:
 
     Args:
         victims: names.
-        models: digests.
+        models: digests, or what `metrics.origins` says.
         resamples: how many.
         seed: of the draw.
     """
@@ -48,7 +49,7 @@ class Weights:
 
     def of(self, side: Side) -> np.ndarray:
         """(n, 1 + resamples), a row a model."""
-        return self._models[[self._numbers[model] for model in side.model.tolist()]]
+        return self._models[[self._numbers[model] for model in side.origin.tolist()]]
 
     def of_victims(self, victims: Sequence[str]) -> np.ndarray:
         """(V, 1 + resamples)."""

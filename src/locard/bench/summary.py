@@ -13,7 +13,7 @@ import numpy as np
 
 from locard.bench.calibration import calibrate, judge
 from locard.bench.figures import Calibration, Family, Interval, Missing, Roc, Standing, Summary
-from locard.bench.metrics import check, ordered, trials
+from locard.bench.metrics import check, ordered, origins, trials
 from locard.bench.records import Records
 from locard.bench.resample import Weights
 from locard.bench.standing import standing
@@ -38,7 +38,8 @@ def summarise(
         records: rows; their order says nothing.
         alphas: levels of the calibrated test, the headline's first.
         fprs: shares of innocents at which a threshold is set by the innocents to be judged themselves.
-        access: only entries that need no more than this of the suspect; all where None.
+        access: only entries that need no more than this of the suspect; all where None. Their figures are the same:
+            whether promises were kept is judged among all entries of the records.
         seed: of the resampling.
         resamples: how many.
 
@@ -52,12 +53,8 @@ def summarise(
         for level in levels:
             check_number(name, level, above=0, below=1)
     check_number("resamples", resamples, low=100)
-    if access is not None:
-        granted = Access.parse(access).implied
-        texts = {text: needs(text) in granted for text in records.names("access")}
-        records = records.where(np.array([texts[text] for text in records["access"].tolist()], bool))
     check(records)
-    weights = Weights(records.names("victim"), records.names("model"), resamples=resamples, seed=seed)
+    weights = Weights(records.names("victim"), sorted(set(origins(records).tolist())), resamples=resamples, seed=seed)
     entries, budgets = records["entry"], records["budget"]
     groups = [
         records.where((entries == entry) & (budgets == budget))
@@ -66,9 +63,11 @@ def summarise(
     ]
     tried = [trials(group) for group in groups]
     calibrations = judge([calibrate(found, alphas) for found in tried])
+    granted = None if access is None else Access.parse(access).implied
     standings = [
         standing(group, found, weights, calibration, alphas, fprs)
         for group, found, calibration in zip(groups, tried, calibrations, strict=True)
+        if granted is None or needs(str(group["access"][0])) in granted
     ]
     standings.sort(key=lambda one: _place(one, alphas[0]))
     return _summary(records, tuple(standings), tuple(alphas), tuple(fprs))

@@ -70,7 +70,7 @@ def kinds(summary: Summary, alpha: float | None = None) -> Table:
 def calibration(summary: Summary) -> Table:
     """Actual false accusations by entry, stratum and alpha."""
     head = ["scheme", "stratum", "alpha", "as recorded", "over splits", "without its references", "p", "promise"]
-    word = {True: "kept", False: "broken", None: "untested"}
+    word = {True: "not shown broken", False: "broken", None: "untested"}
     rows = [
         [_name(one), row.stratum, f"{row.alpha:g}", _rate(row.holdout), _rate(row.rate), _rate(row.transfer),
          "-" if row.p is None else f"{row.p:.2g}", word[row.holds]]
@@ -144,7 +144,8 @@ def _rate(row: Interval) -> str:
     if row.value is None:
         return "-"
     error = "" if row.error is None else f" ± {row.error:.1%}"
-    return f"{row.value:.1%}{error} of {row.n}"
+    most = "" if row.high is None else f", at most {row.high:.1%}"
+    return f"{row.value:.1%}{error} of {row.n}{most}"
 
 
 def _found(part: Family | None, alpha: float) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from locard.zoo import Built, Pair, Zoo, open_zoo
 
 PRINTS, ROWS, PRIVATE = "fingerprints", "rows", "private"
 # Raised when the same piece comes to give other rows.
-_GENERATION = 1
+_GENERATION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +125,8 @@ def plan(
     for suspect, found in pairs.items():
         mine = tuple(taking for pair in found for taking in takings[pair.victim.name])
         # The places of the pair in the family are in the rows, so they belong to the key.
-        told = [(pair.victim.name, pair.victim.network, pair.suspect.role, pair.derived, pair.kind, pair.family)
-                for pair in found]  # fmt: skip
+        told = [(pair.victim.name, pair.victim.network, pair.suspect.role, pair.derived, pair.kind, pair.family,
+                 pair.suspect.victim, pair.victim.data in pair.suspect.learnt) for pair in found]  # fmt: skip
         key = _key(zoo.built[suspect].model, _accepted(zoo.built[suspect]), told, [taking.path.name for taking in mine])
         askings.append(
             Asking(suspect=suspect, takings=mine, path=out / ROWS / f"{suspect.replace('/', '-')}-{key}.parquet")
@@ -189,7 +190,7 @@ class Workbench:
             raise ParameterError(f"what the victim was trained on, {part}, is not among the data of the population")
         path = self.out / f"{PRIVATE}-{zoo.parts[part]['digest'][:16]}.npz"
         if not path.exists():
-            data, spare = _data(self.zoo, part), path.with_name(f".{os.getpid()}.{path.name}")
+            data, spare = _data(self.zoo, part), path.with_name(f".{uuid4().hex}.{path.name}")
             x = data.inputs if data.domain.quantum != 1 / 255 else np.rint(255 * data.inputs).astype(np.uint8)
             x = x.astype(str) if data.domain.kind == "text" else x
             # As secret as a fingerprint: it is what the victim learnt from.
@@ -248,6 +249,8 @@ def _row(
         architecture=pair.victim.network,
         suspect=pair.suspect.name,
         model=made.model,
+        parent=pair.suspect.victim or "",
+        shares=pair.victim.data in pair.suspect.learnt,
         role="calibration" if pair.suspect.role == "calibration" else "evaluation",
         truth="derived" if pair.derived else "independent",
         kind=pair.kind,
@@ -308,6 +311,6 @@ def _key(*parts: Any) -> str:
 
 def _write(path: Path, value: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.{uuid4().hex}")
     part.write_text(json.dumps(value) + "\n", "utf-8")
     part.replace(path)

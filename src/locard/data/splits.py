@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from locard.errors import ParameterError, check_number
@@ -13,7 +15,7 @@ def split(data: Data, parts: dict[str, int], *, seed: int) -> dict[str, Data]:
     """Disjoint random parts of the given sizes.
 
     Args:
-        data: what to split; inputs of one of its `groups` come into one part.
+        data: what to split; equal inputs, and inputs of one of its `groups`, come into one part.
         parts: number of inputs of each part, by name.
         seed: of the order.
 
@@ -28,8 +30,8 @@ def split(data: Data, parts: dict[str, int], *, seed: int) -> dict[str, Data]:
     if sum(parts.values()) > len(data):
         raise ParameterError(f"the parts need {sum(parts.values())} inputs; {data.name} has {len(data)}")
     source = generator(seed, "split")
-    if data.groups is not None:
-        rows = _whole_groups(data, data.groups, parts, source)
+    if (groups := _together(data)) is not None:
+        rows = _whole_groups(data, groups, parts, source)
         return {name: data.take(rows[name], f"{data.name}:{name}") for name in parts}
     order = source.permutation(len(data))
     taken, start = {}, 0
@@ -37,6 +39,28 @@ def split(data: Data, parts: dict[str, int], *, seed: int) -> dict[str, Data]:
         taken[name] = data.take(order[start : start + size], f"{data.name}:{name}")
         start += size
     return taken
+
+
+def _together(data: Data) -> np.ndarray | None:
+    """A number for each input, (n,), the same for those that must not be parted; None where all may be."""
+    same = {}
+    equal = np.array([same.setdefault(_digest(row), len(same)) for row in data.inputs], np.int64)
+    if len(same) == len(data):
+        return data.groups
+    if data.groups is None:
+        return equal
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    _, group = np.unique(data.groups, return_inverse=True)
+    size = len(same) + int(group.max()) + 1
+    links = coo_array((np.ones(len(data), np.int8), (equal, len(same) + group)), shape=(size, size))
+    return connected_components(links, directed=False)[1][equal]
+
+
+def _digest(row: np.ndarray | str) -> bytes:
+    raw = row.encode() if isinstance(row, str) else np.ascontiguousarray(row).tobytes()
+    return hashlib.blake2b(raw, digest_size=16).digest()
 
 
 def _whole_groups(

@@ -21,6 +21,7 @@ class Member:
             score; "evaluation", which is judged.
         network: of an original, what it is; of a copy, what its victim was.
         data: of an original, the part it was trained on; of a copy, its victim's.
+        learnt: names of all parts that it, or a model it was made from, learnt from.
         victim: of a copy, the name of the model it was stolen from; None for an original.
         kind: of a copy, the theft.
         family: of a copy, the family of the theft.
@@ -31,6 +32,7 @@ class Member:
     role: Role
     network: str
     data: str
+    learnt: tuple[str, ...]
     victim: str | None = None
     kind: str = ""
     family: str = ""

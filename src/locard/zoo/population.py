@@ -172,6 +172,11 @@ class Workshop:
     def _steal(self, job: Theft, path: Path) -> Built:
         attack = build_attack(job.attack, job.params)
         source = self.out / job.victim
+        if _kept(source, job.victim, self.digests[job.victim]) is None:
+            raise ArtefactError(
+                f"{str(source)!r} no longer holds the model that {job.name} is to be stolen from: another build with "
+                "other settings has taken the folder; give each a folder of its own"
+            )
         victim = load(source / GRAPH if (source / GRAPH).exists() else source)
         handed = restrict(victim, attack.needs, budget=job.budget)
         stolen = attack.derive(handed, None if job.data is None else self.data[job.data], seed=job.seed)

@@ -171,8 +171,9 @@ def import_zoo(
         victim = None if one.parent is None else names[one.parent]
         role = "victim" if one.root == root and victim is None else "evaluation"
         network = one.network if victim is None else members[victim].network
-        members[one.hub] = Member(name=one.hub, role=role, network=network, data=one.data, victim=victim, kind=one.kind,
-                                  family=one.family, how=one.lineage)  # fmt: skip
+        learnt = tuple(dict.fromkeys([*(() if victim is None else members[victim].learnt), one.data]))
+        members[one.hub] = Member(name=one.hub, role=role, network=network, data=one.data, learnt=learnt, victim=victim,
+                                  kind=one.kind, family=one.family, how=one.lineage)  # fmt: skip
         built[one.hub] = _keep(one, there[one.lineage], out, parts["check"], built.get(victim or ""))
         if progress is not None:
             progress(number + 1, len(taken))

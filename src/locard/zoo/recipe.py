@@ -213,7 +213,9 @@ class Recipe(Setting):
         job = Original(name=name, data=data, architecture=one.architecture or network, arguments=one.arguments,
                        recipe=one.training, mean=one.mean, std=one.std,
                        seed=derive(self.seed, f"zoo/{name}"))  # fmt: skip
-        return job, Member(name=name, role=role, network=network, data=data, how=f"{network} trained on {data}")
+        return job, Member(
+            name=name, role=role, network=network, data=data, learnt=(data,), how=f"{network} trained on {data}"
+        )
 
     def _copy(self, name: str, victim: Member, kind: str, role: Role) -> tuple[Job, Member]:
         one = self.thefts[kind]
@@ -222,7 +224,9 @@ class Recipe(Setting):
         job = Theft(name=name, victim=victim.name, attack=one.attack or kind, params=one.params, data=data,
                     budget=one.budget, seed=derive(self.seed, f"zoo/{name}"))  # fmt: skip
         how = (one.how or kind) + (", from somebody else's model" if victim.role != "victim" else "")
-        return job, Member(name=name, role=role, network=victim.network, data=victim.data, victim=victim.name,
+        return job, Member(name=name, role=role, network=victim.network, data=victim.data,
+                           learnt=tuple(dict.fromkeys([*victim.learnt, *([data] if data else [])])),
+                           victim=victim.name,
                            kind=kind, family=one.family or one.attack or kind, how=how)  # fmt: skip
 
 

@@ -20,8 +20,8 @@ from locard.zoo.setting import Setting
 if TYPE_CHECKING:
     from locard.models.session import Progress
 
-MANIFEST, RECIPE = "manifest.json", "recipe.toml"
-_VERSION = 2
+MANIFEST, RECIPE, BEGUN = "manifest.json", "recipe.toml", "begun.json"
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +129,7 @@ def build_zoo(
         LocardError: the folder holds another population, or what the recipe asks for cannot be done.
     """
     listed, data = recipe.jobs(), recipe.parts()
-    _check_folder(recipe, out)
+    _take_folder(recipe, out)
 
     def told(done: int, wanted: int) -> None:
         if done < wanted:
@@ -143,7 +143,6 @@ def build_zoo(
     if len(built) < len(listed):
         return None
     members = {member.name: member for _, member in listed}
-    _check_roles(members, built)
     parts = {name: {"n": len(part), "digest": part.digest} for name, part in data.items()}
     return keep(recipe, out, members, built, parts)
 
@@ -161,28 +160,40 @@ def open_zoo(path: Path) -> Zoo:
         made = parse_setting if manifest.get("imported") else parse
         recipe = made((path / RECIPE).read_text("utf-8"), manifest["recipe"])
         rows = manifest["models"]
-        members = {row["member"]["name"]: Member(**row["member"]) for row in rows}
+        members = {row["member"]["name"]: Member(**row["member"] | {"learnt": tuple(row["member"]["learnt"])})
+                   for row in rows}  # fmt: skip
         built = {row["member"]["name"]: Built.from_json(path, row["built"]) for row in rows}
         if any(one.victim is not None and one.victim not in members for one in members.values()):
             raise ValueError("a copy of nobody")
         if recipe.queries not in manifest["parts"] or len(members) < len(rows):
             raise ValueError("no queries, or a model listed twice")
-        return Zoo(path=path, recipe=recipe, members=members, built=built, parts=manifest["parts"])
+        found = Zoo(path=path, recipe=recipe, members=members, built=built, parts=manifest["parts"])
     except FileNotFoundError as error:
         raise ArtefactError(
             f"{str(path)!r} holds no finished population: build one with `locard zoo build RECIPE -o {path}`"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(f"the manifest of {str(path)!r} is damaged: build the population again") from error
+    _check_roles(members, built)
+    return found
 
 
-def _check_folder(recipe: Recipe, out: Path) -> None:
+def _take_folder(recipe: Recipe, out: Path) -> None:
+    """Refuse a folder in which another population stands or was begun, and say whose this one is."""
+    for name in (MANIFEST, BEGUN):
+        try:
+            other = json.loads((out / name).read_text("utf-8"))["recipe"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if other != recipe.name:
+            raise ParameterError(
+                f"{str(out)!r} holds the population {other!r}; give {recipe.name!r} a folder of its own"
+            )
     try:
-        other = json.loads((out / MANIFEST).read_text("utf-8")).get("recipe")
-    except (OSError, ValueError, AttributeError):
-        return
-    if other != recipe.name:
-        raise ParameterError(f"{str(out)!r} holds the population {other!r}; give {recipe.name!r} a folder of its own")
+        with held(out):
+            (out / BEGUN).write_text(json.dumps({"recipe": recipe.name}) + "\n", "utf-8")
+    except OSError as error:
+        raise ArtefactError(f"cannot write models to {str(out)!r}: {error.strerror or error}") from error
 
 
 def _check_roles(members: dict[str, Member], built: dict[str, Built]) -> None:
@@ -205,7 +216,11 @@ def keep(recipe: Setting, out: Path, members: dict[str, Member], built: dict[str
         members: by name.
         built: by name.
         parts: number of inputs and digest of each part of the data, by name.
+
+    Raises:
+        ParameterError: one model has two roles.
     """
+    _check_roles(members, built)
     manifest = {
         "locard_population": _VERSION,
         "locard": locard.__version__,
