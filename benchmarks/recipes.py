@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import resource
 import sys
 import time
 from pathlib import Path
@@ -54,21 +55,23 @@ def done(name: str, work: Path, limit: float | None, workers: int) -> bool:
     spent = Spent(work / name / "seconds.json", limit)
     zoo = build_zoo(read_recipe(name), work / name / "population", processes=workers, seconds=spent.left(),
                     progress=lambda *row: spent.add("models", f"{name}: {row[0]} of {row[1]} models"))  # fmt: skip
+    spent.work("models")
     if zoo is None:
         return False
     bench = work / name / "bench"
     found = run_bench(zoo, bench, standard(), runner=processes(workers), seconds=spent.left(),
                       progress=lambda *row: spent.add("pieces", f"{name}: {row[0]} of {row[1]} pieces"))  # fmt: skip
+    spent.work("pieces")
     if not found.whole:
         return False
     records, about = read_bench(bench)
     summary, machine = summarise(records), about["machine"]
-    minutes = {what: spent.total.get(what, 0.0) / 60 for what in ("models", "pieces")}
+    minutes = {what: spent.total.get(what, 0.0) / 60 for what in ("models", "models work", "pieces", "pieces work")}
     made = (
         f"{about['about'][0].upper()}{about['about'][1:]}. {about['date']}, {machine['architecture']}, "
-        f"{machine['cores']} cores, {workers} processes of one thread, Python {machine['python']}, locard "
-        f"{machine['locard']}: {minutes['models']:.1f} minutes for {about['models']:,} models, {minutes['pieces']:.1f} "
-        f"for {len(records):,} pairs."
+        f"{machine['cores']} cores, {workers} processes of one thread; {'; and in part '.join(about['libraries'])}. "
+        f"{about['models']:,} models took {minutes['models']:.1f} minutes ({minutes['models work']:.1f} of "
+        f"processors), {len(records):,} pairs {minutes['pieces']:.1f} ({minutes['pieces work']:.1f})."
     )
     stem = HERE / "results" / f"bench-{name}"
     stem.with_suffix(".md").write_text(f"# {name}\n\n{made}\n\n{tables.markdown(summary)}")
@@ -80,7 +83,9 @@ def done(name: str, work: Path, limit: float | None, workers: int) -> bool:
 
 
 class Spent:
-    """The seconds of all legs, kept in a file, and what is left of this one.
+    """The seconds of all legs and those of their processors, kept in a file, and what is left of this one.
+
+    A machine with other work makes the first longer, hardly the second, of which two quiet cores do two in one.
 
     Args:
         path: of the file.
@@ -90,6 +95,7 @@ class Spent:
     def __init__(self, path: Path, limit: float | None) -> None:
         self._path, self._limit = path, limit
         self._started = self._last = time.perf_counter()
+        self._worked = _processors()
         self.total: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
 
     def left(self) -> float | None:
@@ -101,9 +107,24 @@ class Spent:
         now = time.perf_counter()
         self.total[what] = self.total.get(what, 0.0) + now - self._last
         self._last = now
+        self._write()
+        print(line, file=sys.stderr)
+
+    def work(self, what: str) -> None:
+        """Count what the processors have done since the last call."""
+        now = _processors()
+        self.total[f"{what} work"] = self.total.get(f"{what} work", 0.0) + now - self._worked
+        self._worked = now
+        self._write()
+
+    def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps(self.total))
-        print(line, file=sys.stderr)
+
+
+def _processors() -> float:
+    """Seconds of this process and of those of its own that have ended."""
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def leaderboard(summary: Summary) -> str:

@@ -184,7 +184,8 @@ def test_thefts_of_one_foreign_model_count_together_as_one():
     references = [row(suspect=f"r{i}", model=f"r{i}", role="calibration", truth="independent", kind="foreign-theft",
                       parent=f"p{i}", score=0.5) for i in range(4)]  # fmt: skip
     accused = {"a": (0.9, 0.9, 0.1), "b": (0.1,)}
+    pairs = [(parent, i, score) for parent, scores in accused.items() for i, score in enumerate(scores)]
     judged = [row(suspect=f"{parent}{i}", model=f"{parent}{i}", truth="independent", kind="foreign-theft",
-                  parent=parent, score=score) for parent, scores in accused.items() for i, score in enumerate(scores)]  # fmt: skip
+                  parent=parent, score=score) for parent, i, score in pairs]  # fmt: skip
     found = of(calibrate(trials(Records.of([*references, *judged, row()])), [0.2]), "foreign-theft", 0.2)
     assert (found.holdout.value, found.holdout.n) == (pytest.approx((2 / 3 + 0) / 2), 2)

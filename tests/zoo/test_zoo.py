@@ -95,9 +95,9 @@ def test_a_manifest_with_one_model_in_two_roles_is_refused(zoo, tmp_path):
 def test_what_a_copy_learnt_from_is_written_down(zoo):
     for name, one in zoo.members.items():
         theirs = () if one.victim is None else zoo.members[one.victim].learnt
-        thief = {"thief"} if one.kind == "finetune" else set()
-        assert set(one.learnt) >= {one.data, *theirs}, name
-        assert set(one.learnt) <= {one.data, *theirs, *thief, "owner"}, name
+        taken = {"owner" if one.victim and zoo.members[one.victim].role == "victim" and one.role != "evaluation"
+                 and one.kind == "finetune" else "thief"} if one.victim else set()  # fmt: skip
+        assert set(one.learnt) == {one.data, *theirs, *taken}, name
 
 
 def test_one_model_in_two_roles_is_refused(tmp_path):

@@ -54,6 +54,8 @@ STANDARD: dict[str, tuple[Entry, ...]] = {
         Entry(scheme="sac"),
         Entry(scheme="sac", params={"answers": "probabilities"}),
         Entry(scheme="sac", params={"answers": "labels"}),
+        # Rows of a table and texts cannot be cut and mixed.
+        Entry(scheme="sac", params={"answers": "labels", "variant": "normal"}),
     ),
     "tafa": (Entry(scheme="tafa", queries=99),),
     "zest": (Entry(scheme="zest", params={"masks": 250}, queries=4_000),),

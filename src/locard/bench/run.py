@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import locard
 from locard.bench.entries import Entry
 from locard.bench.records import Records
-from locard.bench.work import Workbench, plan
+from locard.bench.work import Taking, Workbench, plan
 from locard.errors import ArtefactError, ParameterError, check_number, need
 from locard.zoo import Zoo
 from locard.zoo.workers import run_all
@@ -140,7 +140,7 @@ def run_bench(
                        wanted_fingerprints=len(takings), wanted_suspects=len(askings))  # fmt: skip
     if found.whole:
         Records.concatenate([Records.read(one.path) for one in askings]).write(out / RECORDS)
-        _about(zoo, out, entries, budgets, seeds)
+        _about(zoo, out, entries, budgets, seeds, takings)
     return found
 
 
@@ -158,13 +158,16 @@ def read_bench(folder: Path) -> tuple[Records, dict[str, Any]]:
         ) from error
     except (OSError, ValueError) as error:
         raise ArtefactError(f"cannot read {str(folder / ABOUT)!r}: {error}") from error
-    keys = {"population", "about", "models", "date", "machine"}
+    keys = {"population", "about", "models", "date", "machine", "libraries"}
     if not isinstance(about, dict) or not keys <= about.keys() or not isinstance(about["machine"], dict):
         raise ArtefactError(f"{str(folder / ABOUT)!r} is damaged: run the bench again, which keeps what is done")
     return Records.read(folder / RECORDS), about
 
 
-def _about(zoo: Zoo, out: Path, entries: Sequence[Entry], budgets: Sequence[int], seeds: Sequence[int]) -> None:
+def _about(
+    zoo: Zoo, out: Path, entries: Sequence[Entry], budgets: Sequence[int], seeds: Sequence[int],
+    takings: Sequence[Taking],
+) -> None:  # fmt: skip
     about = {
         "population": zoo.recipe.name,
         "about": zoo.recipe.about,
@@ -174,6 +177,8 @@ def _about(zoo: Zoo, out: Path, entries: Sequence[Entry], budgets: Sequence[int]
         "budgets": list(budgets),
         "seeds": list(seeds),
         "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}",
+        # Of every leg: a fingerprint that an earlier one took may be of another version.
+        "libraries": sorted({json.loads(one.note.read_text("utf-8"))["libraries"] for one in takings}),
         "machine": {"architecture": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
                     "locard": locard.__version__},
     }  # fmt: skip

@@ -10,9 +10,12 @@ import functools
 import hashlib
 import json
 import os
+import platform
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -168,13 +171,13 @@ class Workbench:
         except MissingExtraError:
             raise
         except LocardError as error:
-            _write(note, {"reason": self._said(error, zoo)})
+            _write(note, {"reason": self._said(error, zoo), "libraries": _libraries()})
             return task.path.name
         seconds = time.process_time() - started
         task.path.parent.mkdir(parents=True, exist_ok=True)
         fingerprint.save(task.print)
         own = score_of(fingerprint, fingerprint, task.entry.build())
-        _write(note, {"reason": "", "seconds": seconds, "own": own})
+        _write(note, {"reason": "", "seconds": seconds, "own": own, "libraries": _libraries()})
         return task.path.name
 
     def _said(self, error: LocardError, zoo: Zoo) -> str:
@@ -302,6 +305,15 @@ def _data(path: Path, part: str) -> Data:
 @functools.lru_cache(maxsize=4096)
 def _print(path: Path) -> Fingerprint:
     return Fingerprint.load(path)
+
+
+def _libraries() -> str:
+    """Versions of what scores depend on."""
+    found = {"locard": locard.__version__, "python": platform.python_version()}
+    for name in ("numpy", "scipy", "torch", "onnxruntime"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return ", ".join(f"{name} {number}" for name, number in found.items())
 
 
 def _key(*parts: Any) -> str:

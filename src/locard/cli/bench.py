@@ -81,7 +81,7 @@ def _facts(about: dict[str, Any]) -> dict[str, str]:
     return {
         "population": f"{about['about']} ({about['models']:,} models)",
         "date": about["date"],
-        "made with": f"locard {machine['locard']}, Python {machine['python']}",
+        "made with": "; and in part with ".join(about["libraries"]),
         "machine": f"{machine['architecture']}, {machine['cores']} cores",
     }
 
