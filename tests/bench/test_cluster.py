@@ -64,6 +64,26 @@ def test_time_that_is_over_begins_nothing(machines):
     assert list(cluster(machines[0].address)(refuse, {"a": "suspect"}, until=time.monotonic())) == []
 
 
+def test_a_process_that_is_connected_already_is_told(machines):
+    ray.init(address=machines[0].address, log_to_driver=False)
+    with pytest.raises(
+        ArtefactError, match=r"connected to a Ray cluster already; ray.shutdown\(\) before 'elsewhere:1'"
+    ):
+        cluster("elsewhere:1")
+
+
+def die(task):
+    import os
+
+    os._exit(1)
+
+
+def test_a_task_that_kills_its_workers_ends_the_bench(machines, monkeypatch):
+    monkeypatch.setattr("locard.bench.cluster._RETRIES", 1)
+    with pytest.raises(ArtefactError, match="has ended 2 workers, perhaps for want of memory; what was done is kept"):
+        list(cluster(machines[0].address)(die, {"a": "suspect"}, until=None))
+
+
 def test_no_cluster_is_one_clear_error():
     with pytest.raises(ArtefactError, match="no Ray cluster at 'auto'"):
         list(cluster("auto")(refuse, {"a": "suspect"}, until=None))

@@ -211,6 +211,17 @@ def test_two_builds_at_once_share_the_work(parts, tmp_path):
         assert json.loads(path.read_text())["model"] == load(path.parent).digest
 
 
+def test_a_victim_that_another_build_has_replaced_is_stolen_by_nobody(family, parts, copied):
+    jobs = {job.name: job for job in family}
+    digests = digests_of(family, {name: part.digest for name, part in parts.items()}, "queries")
+    other = replace(jobs["victim"], seed=5)
+    theirs = digests_of([other], {name: part.digest for name, part in parts.items()}, "queries")
+    Workshop(out=copied, data=parts, held_out="queries", digests=theirs).make(other)
+    (copied / "child" / "job.json").unlink()
+    with pytest.raises(ArtefactError, match="no longer holds the model that child is to be stolen from"):
+        Workshop(out=copied, data=parts, held_out="queries", digests=digests).make(jobs["child"])
+
+
 def test_an_error_in_a_worker_arrives_as_it_is(parts, tmp_path):
     jobs = [original("one"), original("two", architecture="cnn", arguments={"width": -1})]
     with pytest.raises(ParameterError, match="width must be a whole number"):
