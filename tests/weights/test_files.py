@@ -262,6 +262,16 @@ def test_folders(tmp_path):
         open_tensors(tmp_path / "empty")
 
 
+def test_a_configuration_beside_a_file_is_read_for_its_numbers(tmp_path):
+    save_file({"w": torch.ones(2, 2)}, tmp_path / "model.safetensors")
+    config = {"num_attention_heads": 4, "model_type": "llama", "layers": [1], "text_config": {"num_key_value_heads": 2}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    wanted = {"num_attention_heads": 4, "model_type": "llama", "num_key_value_heads": 2}
+    assert open_tensors(tmp_path).facts == open_tensors(tmp_path / "model.safetensors").facts == wanted
+    (tmp_path / "config.json").write_text("{" * 99_999)
+    assert open_tensors(tmp_path).facts == {}
+
+
 def test_arrays_read_as_files_do():
     array = np.arange(24.0).reshape(4, 2, 3)
     held = Arrays({"w": array, "s": np.array(3.0)})

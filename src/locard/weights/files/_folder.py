@@ -12,6 +12,7 @@ from locard.weights.files import gguf, onnx, safetensors, torch_zip
 from locard.weights.files.base import MOST_TENSORS, Entry, TensorFile
 
 MAX_INDEX = 32 << 20
+MAX_CONFIG = 1 << 20
 _WHOLE = (
     ("model.safetensors", safetensors.open_file),
     ("pytorch_model.bin", torch_zip.open_file),
@@ -79,6 +80,25 @@ def _sharded(folder: Path, index: Path) -> TensorFile:
             f"{where} names the tensor {missing[0][:80]!r}, which is not in {places[missing[0]][:80]!r}"
         )
     return TensorFile(str(folder), files, found)
+
+
+def facts_beside(folder: Path) -> dict[str, int | float | str]:
+    """Numbers and short words of a folder's `config.json` or `model.json`: heads, kind of model. {} without one.
+
+    A file that cannot be read says nothing; what it would have said is then missed by name where it is needed.
+    """
+    found: dict[str, int | float | str] = {}
+    for name, inner in (("model.json", "arguments"), ("config.json", "text_config")):
+        try:
+            path = folder / name
+            value: Any = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_CONFIG else None
+        except (OSError, ValueError, RecursionError):
+            continue
+        for part in (value, value.get(inner) if isinstance(value, dict) else None):
+            if isinstance(part, dict):
+                plain = {key: one for key, one in part.items() if isinstance(one, int | float | str)}
+                found |= {key: one for key, one in plain.items() if not isinstance(one, str) or len(one) <= 200}
+    return found
 
 
 def _places(index: Path, where: str) -> dict[str, str]:

@@ -90,7 +90,7 @@ class TensorFile:
         source: the path, for people.
         files: the files, mapped when the first number of one is asked for.
         entries: the tensors by name; they were held against the files' sizes by the reader (`check_entry`).
-        facts: what else the file says, such as GGUF's numbers of heads.
+        facts: what else the file, or a configuration beside it, says: numbers of heads.
 
     Cost: a read takes the memory of what it returns; pages that were looked at are given back to the system.
     """
@@ -285,12 +285,20 @@ def open_tensors(path: str | os.PathLike[str]) -> TensorFile:
 
     Cost: reads the directory of the file, not its numbers.
     """
-    from locard.weights.files import _folder, gguf, onnx, safetensors, torch_zip
+    from locard.weights.files import _folder
 
     target = Path(path)
-    if target.is_dir():
-        return _folder.open_folder(target)
-    where = f"the model {os.fspath(path)!r}"
+    folder = target if target.is_dir() else target.parent
+    opened = _folder.open_folder(target) if target.is_dir() else _open_file(target)
+    opened.facts = {**_folder.facts_beside(folder), **opened.facts}
+    opened.source = os.fspath(path)
+    return opened
+
+
+def _open_file(target: Path) -> TensorFile:
+    from locard.weights.files import gguf, onnx, safetensors, torch_zip
+
+    where = f"the model {str(target)!r}"
     file_size(target, where)
     try:
         with target.open("rb") as stream:
