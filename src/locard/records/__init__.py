@@ -47,5 +47,6 @@ __all__ = [
     "Power",
     "Reference",
     "Verdict",
+    "WeightsVerdict",
     "digest_arrays",
 ]

@@ -123,6 +123,6 @@ def layout_of(tensors: Tensors, facts: Facts | None = None) -> Layout:
             return found
     shapes = ", ".join(f"{name} {shape}" for name, shape in list(tensors.shapes.items())[:4])
     raise ParameterError(
-        f"{tensors.source} has no two matrices that follow one another, as far as names and shapes tell ({shapes} ...); "
+        f"{tensors.source} has no two matrices that follow one another, as far as names and shapes tell: {shapes} ...; "
         "its weights cannot be laid out"
     )

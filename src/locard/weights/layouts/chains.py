@@ -6,6 +6,7 @@ channels as the next takes, perhaps times the places that a picture has left whe
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 
@@ -42,7 +43,7 @@ def recognise(tensors: Tensors, facts: Facts) -> Layout | None:
         layers = [table, *(name for name in layers if name != table)]
     joined = {layers[i] for i in range(len(layers) - 1) if _fits(layers[i], layers[i + 1], shapes, table)}
     blocks: list[Block] = []
-    for one, other in zip(layers, layers[1:], strict=False):
+    for one, other in itertools.pairwise(layers):
         if one not in joined:
             continue
         place = layers.index(one)
@@ -78,9 +79,7 @@ def _fits(one: str, other: str, shapes: dict[str, tuple[int, ...]], table: str |
 
 
 def _norm(name: str, shapes: dict[str, tuple[int, ...]]) -> str | None:
-    """The batch norm behind a layer: of the next number ("features.4" behind "features.3"), or of the name that goes
-    with it ("bn1" behind "conv1").
-    """
+    """The batch norm behind a layer: of the next number (features.4 behind features.3), or bn1 behind conv1."""
     stem = _label(name)
     found = re.match(r"^(.*?)(\d+)$", stem)
     if found is None:

@@ -69,7 +69,7 @@ def _fourier(table: np.ndarray) -> bool:
 
 
 def _positions(table: np.ndarray) -> bool:
-    """Whether each column is a sine or cosine of the row's number, at a frequency of its own, as of 2017's transformer."""
+    """Whether each column is a sine or cosine of the row's number, at a frequency of its own, as in 2017."""
     rows, columns = table.shape
     if rows < 8 or columns < 4 or columns % 2 or np.abs(table).max() > 1 + _CLOSE:
         return False

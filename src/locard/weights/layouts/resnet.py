@@ -56,7 +56,8 @@ def recognise(tensors: Tensors, facts: Facts) -> Layout | None:
             out = f"stage {number}"
         source = stage
         for place, tensor in enumerate(convs):
-            norm = next((f"{name}.{kind}{place + 1}" for kind in ("norm", "bn") if f"{name}.{kind}{place + 1}.weight" in shapes), "")  # fmt: skip
+            options = (f"{name}.{kind}{place + 1}" for kind in ("norm", "bn"))
+            norm = next((one for one in options if f"{one}.weight" in shapes), "")
             target = out if place == len(convs) - 1 else f"{name}.inner{place + 1}"
             conv(tensor, norm, source, target)
             source = target

@@ -149,10 +149,10 @@ def read_side(
             continue
         size = across_size(model.tensors, part, block.units, model.spaces)
         places = planned.places[side, number]
-        if sizes is not None and size != sizes[number]:
-            # Words are the same in the order of the table as far as both go; other spaces are not comparable.
-            if part.across != "tokens" or places.max(initial=0) >= size:
-                continue
+        # Words are the same in the order of the table as far as both go; other spaces are not comparable.
+        longer = part.across == "tokens" and places.max(initial=0) < size
+        if sizes is not None and size != sizes[number] and not longer:
+            continue
         vectors = read_part(model.tensors, part, units=block.units, size=size, chosen=chosen, places=places,
                             alignment=aligned)  # fmt: skip
         found.append((number, prepare(vectors, signed=part.signed), part.signed))

@@ -99,9 +99,9 @@ class OrderTest:
     """Gathers blocks one after the other, and judges them together.
 
     Blocks of equal size are added up, each divided by its deviation, and one random order moves all of them: orders
-    are free in each block under the null, so equal ones are too. A copy that shares one block only is looked for beside:
-    the block with the largest z is tested alone, and its p multiplied by the number of blocks. Both then share the error,
-    by Bonferroni.
+    are free in each block under the null, so equal ones are too. A copy that shares one block only is looked for
+    beside: the block with the largest z is tested alone, and its p multiplied by the number of blocks. Both then share
+    the error, by Bonferroni.
 
     Args:
         rounds: random orders.

@@ -1,7 +1,7 @@
 """Step 0: the stream of a transformer may have been turned as a whole; its table of words or pixels shows by what.
 
-Tried in this order: as it is; a signed permutation of the coordinates; an orthogonal matrix (Procrustes). Each is fitted
-on four fifths of the rows and judged on the rest, so that a matrix with many free entries does not win by that alone.
+Tried in this order: as it is; a signed permutation of the coordinates; an orthogonal matrix (Procrustes). Each is
+fitted on four fifths of the rows and judged on the rest, so that many free entries alone do not win.
 """
 
 from __future__ import annotations
