@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from locard.weights.layouts import HeadPart, Layout
+from locard.weights.layouts import HeadPart, Layout, Part
 
 State = dict[str, torch.Tensor]
 
@@ -32,6 +32,7 @@ def moved(state: State, layout: Layout, *, seed: int = 0, scale: bool = False) -
         factor = 2.0 ** source.integers(-2, 3, block.units) if scale else np.ones(block.units)
         biases = set()
         for part in block.ins:
+            assert isinstance(part, Part)
             _take(state, part.tensor, part.axis, part.first, order, factor)
             bias = part.tensor.removesuffix("weight") + "bias"
             if bias in state and bias not in biases and part.norm is None:
@@ -42,6 +43,7 @@ def moved(state: State, layout: Layout, *, seed: int = 0, scale: bool = False) -
                 biases.add(part.norm)
             biases.add(bias)
         for part in block.outs:
+            assert isinstance(part, Part)
             _take(state, part.tensor, part.axis, part.first, order, 1 / factor)
     return state, orders
 

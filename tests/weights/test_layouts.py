@@ -1,5 +1,7 @@
 """Layouts told by names: whatever a layout says may change places changes nothing, in the real networks."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,9 @@ from locard.models.architectures import build
 from locard.weights.files import Arrays
 from locard.weights.layouts import constant, layout_of
 
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
-WIDE = {**SMALL, "intermediate_size": 48, "pad_token_id": 0}
-GROUPED = {**WIDE, "num_key_value_heads": 2}
+SMALL: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
+WIDE: dict[str, Any] = {**SMALL, "intermediate_size": 48, "pad_token_id": 0}
+GROUPED: dict[str, Any] = {**WIDE, "num_key_value_heads": 2}
 FAMILIES = {
     "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**GROUPED)),
     "mistral": lambda: transformers.MistralForCausalLM(transformers.MistralConfig(**GROUPED)),

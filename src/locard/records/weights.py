@@ -49,8 +49,8 @@ class Findings:
         order_p: exact p-value of the test of the order (T1), over all blocks; 1 where none could be tested.
         order_floor: the smallest it could have been.
         log10_order: log10 of its closed form, asymptotic; None where no block has units enough.
-        matched_fraction: mean over blocks of the share of units matched alike by two sets of tensors (T2); None where
-            no block has two.
+        matched_fraction: share of the units looked at that two sets of tensors match alike (T2), over all blocks that
+            have two; None where none has.
         blocks: the blocks of both models.
         missing: blocks of the victim that the suspect has not, or in another shape.
         alignment: how the suspect's stream was brought to the victim's: "none", "permutation", "rotation".

@@ -116,9 +116,9 @@ def layout_of(tensors: Tensors, facts: Facts | None = None) -> Layout:
     """
     from locard.weights.layouts import chains, resnet, transformers
 
-    facts = facts if facts is not None else getattr(tensors, "facts", {})
+    known: Facts = facts if facts is not None else getattr(tensors, "facts", {})
     for recognise in (transformers.recognise, resnet.recognise, chains.recognise):
-        found = recognise(tensors, facts)
+        found = recognise(tensors, known)
         if found is not None:
             return found
     shapes = ", ".join(f"{name} {shape}" for name, shape in list(tensors.shapes.items())[:4])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections.abc import Mapping
 
 from locard.weights.files import Tensors
 from locard.weights.layouts.base import Block, Facts, Layout, Part
@@ -63,11 +64,11 @@ def _label(name: str) -> str:
     return name.removesuffix(".weight")
 
 
-def _width(name: str, shapes: dict[str, tuple[int, ...]], table: str | None) -> int:
+def _width(name: str, shapes: Mapping[str, tuple[int, ...]], table: str | None) -> int:
     return shapes[name][1] if name == table else shapes[name][0]
 
 
-def _fits(one: str, other: str, shapes: dict[str, tuple[int, ...]], table: str | None) -> bool:
+def _fits(one: str, other: str, shapes: Mapping[str, tuple[int, ...]], table: str | None) -> bool:
     """Whether what one layer gives is what the next takes."""
     width, taken = _width(one, shapes, table), shapes[other][1]
     if other == table:
@@ -78,7 +79,7 @@ def _fits(one: str, other: str, shapes: dict[str, tuple[int, ...]], table: str |
     return flattened and taken % width == 0 and taken // width <= _MOST_PLACES
 
 
-def _norm(name: str, shapes: dict[str, tuple[int, ...]]) -> str | None:
+def _norm(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """The batch norm behind a layer: of the next number (features.4 behind features.3), or bn1 behind conv1."""
     stem = _label(name)
     found = re.match(r"^(.*?)(\d+)$", stem)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Literal
 
 from locard.weights.files import Tensors
@@ -62,6 +63,9 @@ _HEAD = ("lm_head.weight", "embed_out.weight", "output.weight", "classifier.weig
 _HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads", "heads")
 _GROUPS = ("num_key_value_heads", "num_kv_heads")
 
+# Of one tensor: its name, the heads' axis, how many, the first's start, the step to the next, the size.
+_Spot = tuple[str, Literal[0, 1], int, int, int, int]
+
 
 def recognise(tensors: Tensors, facts: Facts) -> Layout | None:
     """The blocks of a transformer, or None where the names are none of those known."""
@@ -102,7 +106,7 @@ def recognise(tensors: Tensors, facts: Facts) -> Layout | None:
                   notes=tuple(notes))  # fmt: skip
 
 
-def _mlp(parts: dict[str, str], shapes: dict[str, tuple[int, ...]], number: int, facts: Facts) -> Block | None:
+def _mlp(parts: dict[str, str], shapes: Mapping[str, tuple[int, ...]], number: int, facts: Facts) -> Block | None:
     gain, shift = _gain(parts, _MLP_NORM, facts)
     name = f"{number}.mlp"
 
@@ -129,7 +133,7 @@ def _mlp(parts: dict[str, str], shapes: dict[str, tuple[int, ...]], number: int,
 
 def _attention(
     parts: dict[str, str],
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
     number: int,
     facts: Facts,
     heads: int | None,
@@ -139,7 +143,7 @@ def _attention(
         return []
     gain, shift = _gain(parts, _HEAD_NORM, facts)
 
-    def block(spots: list[tuple[str, Literal[0, 1], int, int, int, int]]) -> list[Block]:
+    def block(spots: list[_Spot]) -> list[Block]:
         """The heads of queries, keys, values and outputs: tensor, axis, heads, start, step, size of each."""
         made = []
         for tensor, axis, count, start, step, size in spots:
@@ -171,7 +175,9 @@ def _attention(
             spots = [
                 (parts[fused], axis, n, start, step, size) for n, start in zip((heads, few, few), starts, strict=True)
             ]
-            return block([*spots, (parts[out], 0 if turned else 1, heads, 0, size, size)])
+            other: Literal[0, 1] = 0 if turned else 1
+            last: _Spot = (parts[out], other, heads, 0, size, size)
+            return block([*spots, last])
     return []
 
 
@@ -179,7 +185,7 @@ def _has_attention(parts: dict[str, str]) -> bool:
     return any(set(names) <= parts.keys() for names in _ATTENTION) or any(row[0] in parts for row in _FUSED)
 
 
-def _stream(shapes: dict[str, tuple[int, ...]]) -> tuple[Part | None, list[Block]]:
+def _stream(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Part | None, list[Block]]:
     """The part that ties the stream to words or pixels, and the stream's coordinates as a block."""
     anchor: Part | None = None
     for name, shape in shapes.items():
@@ -210,7 +216,7 @@ def _fixed_positions(tensors: Tensors) -> dict[str, str]:
     return found
 
 
-def _width(block: Block, shapes: dict[str, tuple[int, ...]]) -> int:
+def _width(block: Block, shapes: Mapping[str, tuple[int, ...]]) -> int:
     part = block.ins[0]
     return shapes[part.tensor][1 - part.axis]
 

@@ -24,6 +24,8 @@ from locard.weights.lineage.vectors import (
 )
 
 Side = Literal["ins", "outs"]
+# For each part: its number, (units, k) prepared vectors, whether their signs are free.
+Vectors = list[tuple[int, np.ndarray, bool]]
 # Places of one space that lie side by side are read at the price of one.
 _RUN = 32
 
@@ -121,7 +123,7 @@ def read_side(
     chosen: np.ndarray | None,
     alignment: Callable[[Part], Alignment | None],
     sizes: dict[int, int] | None = None,
-) -> list[tuple[int, np.ndarray, bool]]:
+) -> Vectors:
     """Prepared vectors of the parts on one side of a block.
 
     Args:
@@ -142,7 +144,7 @@ def read_side(
         return []
     if block.kind == "heads":
         return _read_heads(model, own, planned, side, alignment=alignment)
-    found: list[tuple[int, np.ndarray, bool]] = []
+    found: Vectors = []
     for number, (mine, part) in enumerate(zip(ours, own, strict=True)):
         aligned = alignment(mine)
         if aligned is None or not isinstance(part, Part):
@@ -166,7 +168,7 @@ def _read_heads(
     side: Side,
     *,
     alignment: Callable[[Part], Alignment | None],
-) -> list[tuple[int, np.ndarray, bool]]:
+) -> Vectors:
     from locard.weights.layouts.base import STREAM
 
     aligned = alignment(Part(tensor=parts[0].tensor, axis=0, across=STREAM))

@@ -17,6 +17,7 @@ from locard.weights.lineage.blocks import (
     Plan,
     Sampling,
     Side,
+    Vectors,
     cosines,
     part_sizes,
     partners,
@@ -96,7 +97,7 @@ class _Comparison:
                   if isinstance(part, Part)} - {*ANCHORS, STREAM}  # fmt: skip
         gathered: list[_Gathered] = []
         missing: list[str] = []
-        last: dict[tuple[str, int], tuple[list, list]] = {}
+        last: dict[tuple[str, int], tuple[Vectors, Vectors]] = {}
         every = max(1, sum(block.kind == "units" for block, _ in pairs) // max(1, self.sampling.decoys))
         for number, (ours, theirs) in enumerate(pairs):
             whole = bool(linked)
@@ -111,12 +112,12 @@ class _Comparison:
             self._moved(gathered)
         findings = tuple(self._finding(one) for one in gathered)
         order = self.order.result()
-        matched = [one.matched for one in findings if one.matched is not None]
+        matched = [(one.matched, one.asked) for one in findings if one.matched is not None]
         return Findings(
             order_p=order.p_value,
             order_floor=order.floor,
             log10_order=order.log10_p,
-            matched_fraction=float(np.mean(matched)) if matched else None,
+            matched_fraction=sum(part * n for part, n in matched) / sum(n for _, n in matched) if matched else None,
             blocks=findings,
             missing=tuple(missing),
             alignment=self.stream.name,
@@ -126,14 +127,20 @@ class _Comparison:
         )
 
     def _in_place(
-        self, ours: Block, theirs: Block, last: dict[tuple[str, int], tuple[list, list]], decoy: bool, *, whole: bool
+        self,
+        ours: Block,
+        theirs: Block,
+        last: dict[tuple[str, int], tuple[Vectors, Vectors]],
+        decoy: bool,
+        *,
+        whole: bool,
     ) -> _Gathered | None:
         """Look at a block with every space as it is, but the stream aligned; None where nothing can be compared."""
         planned = plan(self.a, ours, self.sampling, seed=self.seed, whole=whole)
         found = _Gathered(planned=planned, theirs=theirs)
         tables: list[np.ndarray | None] = []
-        mine: list[list] = []
-        yours: list[list] = []
+        mine: list[Vectors] = []
+        yours: list[Vectors] = []
         for side in ("ins", "outs"):
             mine.append(read_side(self.a, ours, planned, side, chosen=planned.chosen, alignment=lambda _: SAME))
             yours.append(
@@ -158,9 +165,9 @@ class _Comparison:
     def _decoy(
         self,
         ours: Block,
-        mine: list[list],
-        yours: list[list],
-        last: dict[tuple[str, int], tuple[list, list]],
+        mine: list[Vectors],
+        yours: list[Vectors],
+        last: dict[tuple[str, int], tuple[Vectors, Vectors]],
         wanted: bool,
     ) -> None:
         """Hold the suspect's block against the victim's block before it, with which it has nothing to do.
