@@ -71,4 +71,4 @@ def log10_at_least(count: int, mean: float) -> float:
         return float(np.log10(p))
     # Below the smallest float: the first term of the sum, and a bound on the rest, which is a falling geometric one.
     rest = -np.log1p(-mean / (count + 1)) if mean < count + 1 else 0.0
-    return float((-mean + agreed * np.log(mean) - gammaln(count + 1) + rest) / np.log(10))
+    return float((-mean + count * np.log(mean) - gammaln(count + 1) + rest) / np.log(10))
