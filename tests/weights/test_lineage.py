@@ -1,5 +1,8 @@
 """The lineage test: exact where it says so, blind to symmetries, and no accuser of strangers."""
 
+# A block found without a z or a match fails its test by itself.
+# pyright: reportOptionalOperand=false, reportArgumentType=false, reportCallIssue=false
+
 import itertools
 import math
 from typing import Any
