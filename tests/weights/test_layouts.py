@@ -11,7 +11,7 @@ from tests.weights.copies import moved
 from locard.errors import ParameterError
 from locard.models.architectures import build
 from locard.weights.files import Arrays
-from locard.weights.layouts import constant, layout_of
+from locard.weights.layouts import Part, constant, layout_of
 
 SMALL: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
 WIDE: dict[str, Any] = {**SMALL, "intermediate_size": 48, "pad_token_id": 0}
@@ -120,7 +120,9 @@ def test_units_of_our_architectures_may_change_places(name):
 def test_a_bag_of_words():
     layout = layout_of(arrays(build("bag", shape=[], classes=3, buckets=50, width=8, hidden=[12]).state_dict()))
     assert [(block.name, block.units) for block in layout.blocks] == [("vectors", 8), ("layers.0", 12)]
-    assert layout.blocks[0].ins[0].across == "tokens"
+    (table,) = layout.blocks[0].ins
+    assert isinstance(table, Part)
+    assert table.across == "tokens"
 
 
 def test_without_heads_the_attention_is_left_out_and_that_is_said():

@@ -276,3 +276,25 @@ def test_a_permuted_copy_scaled_by_powers_of_two():
     found = pair(victim, copy, sampling=QUICK)
     assert found.matched_fraction == 1
     assert abs(found.blocks[0].z) < 3
+
+
+@pytest.mark.slow
+def test_p_is_valid_over_transformers_whose_blocks_are_sampled():
+    def stranger(seed):
+        source, width, units = np.random.default_rng(seed), 64, 400
+        state = {"model.embed_tokens.weight": source.normal(size=(300, width))}
+        for i in range(4):
+            layer = f"model.layers.{i}."
+            state |= {f"{layer}self_attn.{one}_proj.weight": source.normal(size=(width, width)) for one in "qkvo"}
+            state |= {f"{layer}mlp.{one}_proj.weight": source.normal(size=(units, width)) for one in ("gate", "up")}
+            state[f"{layer}mlp.down_proj.weight"] = source.normal(size=(width, units))
+        return Arrays({name: one.astype(np.float32) for name, one in state.items()})
+
+    heads, values = {"num_attention_heads": 16}, []
+    for i in range(400):
+        a, b = stranger(2 * i), stranger(2 * i + 1)
+        layouts = (layout_of(a, heads), layout_of(b, heads))
+        values.append(pair(a, b, layouts=layouts, sampling=QUICK, seed=i).order_p)
+    p = np.array(values)
+    for a in (0.01, 0.05, 0.1):
+        assert (p <= a).mean() <= a + 3 * math.sqrt(a * (1 - a) / len(p))

@@ -161,8 +161,9 @@ def _attention(
         if set(names) <= parts.keys():
             q, k, v, o = (parts[name] for name in names)
             size, few = shapes[q][0] // heads, shapes[k][0] // max(shapes[q][0] // heads, 1)
-            return block([(q, 0, heads, 0, size, size), (k, 0, few, 0, size, size), (v, 0, few, 0, size, size),
-                          (o, 1, heads, 0, size, size)])  # fmt: skip
+            spots: list[_Spot] = [(q, 0, heads, 0, size, size), (k, 0, few, 0, size, size), (v, 0, few, 0, size, size),
+                                  (o, 1, heads, 0, size, size)]  # fmt: skip
+            return block(spots)
     for fused, out, turned, woven in _FUSED:
         if {fused, out} <= parts.keys():
             axis: Literal[0, 1] = 1 if turned else 0
@@ -177,7 +178,7 @@ def _attention(
             ]
             other: Literal[0, 1] = 0 if turned else 1
             last: _Spot = (parts[out], other, heads, 0, size, size)
-            return block([*spots, last])
+            return block([*woven_in, last])
     return []
 
 
