@@ -120,7 +120,7 @@ def test_units_of_our_architectures_may_change_places(name):
 def test_a_bag_of_words():
     layout = layout_of(arrays(build("bag", shape=[], classes=3, buckets=50, width=8, hidden=[12]).state_dict()))
     assert [(block.name, block.units) for block in layout.blocks] == [("vectors", 8), ("layers.0", 12)]
-    (table,) = layout.blocks[0].ins
+    table = layout.blocks[0].ins[0]
     assert isinstance(table, Part)
     assert table.across == "tokens"
 

@@ -173,12 +173,12 @@ def _attention(
             starts = (0, size, 2 * size) if woven else (0, heads * size, (heads + few) * size)
             if woven and few != heads:
                 return []
-            spots = [
+            inner: list[_Spot] = [
                 (parts[fused], axis, n, start, step, size) for n, start in zip((heads, few, few), starts, strict=True)
             ]
             other: Literal[0, 1] = 0 if turned else 1
             last: _Spot = (parts[out], other, heads, 0, size, size)
-            return block([*woven_in, last])
+            return block([*inner, last])
     return []
 
 
