@@ -5,7 +5,8 @@ from __future__ import annotations
 from locard.engine.calibrate import calibrate
 from locard.engine.compare import compare
 from locard.engine.extract import extract
+from locard.engine.lineage import compare_weights
 from locard.engine.respond import respond
 from locard.engine.verify import verify
 
-__all__ = ["calibrate", "compare", "extract", "respond", "verify"]
+__all__ = ["calibrate", "compare", "compare_weights", "extract", "respond", "verify"]

@@ -102,17 +102,37 @@ def _text(part: memoryview) -> str:
 
 def _parts(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """The fields of a message that have bytes: their numbers and the bytes."""
-    at, end = 0, len(message)
+    for number, value, start, end in fields(message, 0, len(message)):
+        if value is None:
+            yield number, message[start:end]
+
+
+def fields(message: memoryview, at: int, end: int) -> Iterator[tuple[int, int | None, int, int]]:
+    """The fields of the message that lies in these bytes.
+
+    Args:
+        message: bytes, such as those of a file.
+        at: where the message begins.
+        end: where it ends.
+
+    Yields:
+        A field's number; the value where it is a number, or None where it is bytes; where those begin and end. Fields
+        of four or eight bytes are passed over.
+
+    Raises:
+        ValueError: it is no protocol buffer.
+    """
     while at < end:
         tag, at = _varint(message, at)
         kind = tag & 7
         if kind == _VARINT:
-            _, at = _varint(message, at)
+            value, at = _varint(message, at)
+            yield tag >> 3, value, at, at
         elif kind == _BYTES:
             length, at = _varint(message, at)
             if length > end - at:
                 raise ValueError("a field is longer than the file")
-            yield tag >> 3, message[at : at + length]
+            yield tag >> 3, None, at, at + length
             at += length
         elif kind in (_FIXED32, _FIXED64):
             at += 4 if kind == _FIXED32 else 8

@@ -21,11 +21,13 @@ from locard.records.verdict import (
     Reference,
     Verdict,
 )
+from locard.records.weights import BlockFinding, Extent, Findings, WeightsVerdict
 
 __all__ = [
     "FLAGGED",
     "LADDER",
     "Access",
+    "BlockFinding",
     "Calibration",
     "Claim",
     "Comparison",
@@ -35,6 +37,8 @@ __all__ = [
     "Domain",
     "Evidence",
     "Exhibit",
+    "Extent",
+    "Findings",
     "Kind",
     "Lineage",
     "Notice",
@@ -43,5 +47,6 @@ __all__ = [
     "Power",
     "Reference",
     "Verdict",
+    "WeightsVerdict",
     "digest_arrays",
 ]
