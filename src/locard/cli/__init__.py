@@ -35,7 +35,7 @@ VERBS = (
     "demo",
 )
 # Verbs with verbs of their own: each is a module's `app`.
-GROUPS = ("zoo", "bench")
+GROUPS = ("zoo", "bench", "weights")
 # Options that take several values after one flag, which click cannot say.
 SEVERAL = ("--references", "--derived", "--param")
 
