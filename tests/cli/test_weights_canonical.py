@@ -48,9 +48,10 @@ def test_what_is_undecided_is_printed(tmp_path, capsys):
     module = build("transformer", arguments, seed=0)
     with torch.no_grad():
         tensors = module.state_dict()
-        for name in ("query", "key", "value"):
+        for name in ("query", "key"):
             tensors[f"blocks.0.{name}.weight"].copy_(torch.eye(4))
-        tensors["blocks.0.query.bias"].zero_()
+        for name in ("query.bias", "value.weight"):
+            tensors[f"blocks.0.{name}"].zero_()
     folder.save(tmp_path / "m", module, architecture="transformer", arguments=arguments,
                 domain=Domain(kind="tabular", shape=(8,)))  # fmt: skip
     assert command("weights", "canonical", tmp_path / "m", "-o", tmp_path / "f") == 0
