@@ -1,4 +1,4 @@
-"""`locard weights`: what two models' weights alone tell."""
+"""`locard weights`: what can be done with weights alone."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from locard.cli._options import (
     progress,
     write,
 )
+from locard.cli.weights_canonical import canonical
 
-app = typer.Typer(help="Models' weights, without running them: test.", no_args_is_help=True)
+app = typer.Typer(help="Models' weights, without running them: test, canonical.", no_args_is_help=True)
 
 
 @app.callback()
@@ -60,3 +61,6 @@ def compare(
             print(f"report: {html}")
     if fail_if is not None and verdict.decision == fail_if:
         raise typer.Exit(3)
+
+
+app.command(name="canonical")(canonical)

@@ -1,8 +1,10 @@
-"""What can be said of a network's weights without running it: their symmetries, as data."""
+"""What can be said of a network's weights without running it: their symmetries as data, and one form for all copies."""
 
 from __future__ import annotations
 
+from locard.weights.canonical import Canonical, canonical
 from locard.weights.overlap import Overlap, cosine, is_matrix
 from locard.weights.symmetries import Group, Place, Scaling, apply, factors_of, find
 
-__all__ = ["Group", "Overlap", "Place", "Scaling", "apply", "cosine", "factors_of", "find", "is_matrix"]
+__all__ = ["Canonical", "Group", "Overlap", "Place", "Scaling", "apply", "canonical", "cosine", "factors_of", "find",
+           "is_matrix"]  # fmt: skip
