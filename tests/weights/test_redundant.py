@@ -72,14 +72,14 @@ def test_units_that_are_always_on_are_one_map():
     first = Dense(weight=layers[0].weight, bias=layers[0].bias + np.array([20.0, 20, 0, 0, 0, 0]))
     found = reduce([first, layers[1]], low=0, high=1)
     assert found.always_on[0] == (0, 1)
-    one, two, skip = fold_always_on(*found.layers, found.always_on[0])
+    one, two, skip = fold_always_on(found.layers[0], found.layers[1], found.always_on[0])
     assert np.abs(answers([one, two], x) + x @ skip.weight.T + skip.bias - answers([first, layers[1]], x)).max() < 1e-12
     # The same plane, made by two other units.
     mix = np.array([[2.0, 1], [1, 3]])
     w, b, out = first.weight.copy(), first.bias.copy(), layers[1].weight.copy()
     w[:2], b[:2], out[:, :2] = mix @ w[:2], mix @ b[:2], out[:, :2] @ np.linalg.inv(mix)
     same = reduce([Dense(weight=w, bias=b), Dense(weight=out, bias=layers[1].bias)], low=0, high=1)
-    other = fold_always_on(*same.layers, same.always_on[0])[2]
+    other = fold_always_on(same.layers[0], same.layers[1], same.always_on[0])[2]
     assert np.abs(other.weight - skip.weight).max() < 1e-12
 
 
