@@ -28,7 +28,8 @@ def main() -> int:
     zoo = open_zoo(options.parse_args().population)
     for network in ("cnn", "resnet"):
         named = [one.name for one in zoo.members.values()
-                 if one.network == network and one.victim is None and one.role in ("calibration", "evaluation")]  # fmt: skip
+                 if one.network == network and one.victim is None
+                 and one.role in ("calibration", "evaluation")]  # fmt: skip
         order = [named[i] for i in generator(0, "weights-null").permutation(len(named))]
         found = [
             compare_weights(zoo.built[one].path, zoo.built[order[(i + step) % len(order)]].path).p_value
@@ -40,7 +41,8 @@ def main() -> int:
         print(f"{network}, {len(found)} pairs of strangers, accused: {told}")
     victim = next(one for one in zoo.victims if one.network == "cnn")
     references = [zoo.built[one.name].path for one in zoo.members.values()
-                  if one.role == "calibration" and one.victim is None and one.stratum(victim) == "same-architecture"]  # fmt: skip
+                  if one.role == "calibration" and one.victim is None
+                  and one.stratum(victim) == "same-architecture"]  # fmt: skip
     for one in zoo.members.values():
         if one.victim == victim.name and one.role == "evaluation":
             verdict = compare_weights(zoo.built[victim.name].path, zoo.built[one.name].path,
