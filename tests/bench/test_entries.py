@@ -27,7 +27,7 @@ def test_access_bounds_what_takes_part(level):
     ("word", "names"),
     [
         ("akh", ["akh"]),
-        ("sac", ["sac", "sac(answers=probabilities)", "sac(answers=labels)"]),
+        ("sac", ["sac", "sac(answers=probabilities)", "sac(answers=labels)", "sac(answers=labels, variant=normal)"]),
         ("sac:answers=labels,variant=w", ["sac(answers=labels, variant=w)"]),
         ("sac:variant=w,answers=labels", ["sac(answers=labels, variant=w)"]),
         ("akh:discount=true", ["akh(discount=True)"]),
